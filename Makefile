@@ -1,0 +1,59 @@
+# `make` alone lists the targets.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help reproduce test smoke check ui clean
+
+PYTHON ?= python3.11
+PORT ?= 5000
+
+# Stages, MLflow's projects and DVC all call plain `python`: the environment's comes first.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+# One stamp for each state of what is installed and where: with it there, nothing is installed.
+STAMP := .venv/installed-$(firstword $(shell (cat requirements.lock pyproject.toml && pwd) | cksum))
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+reproduce: $(STAMP) ## run the study of params.yaml, publish it to MLflow, print its headline table
+	dvc repro
+	odyssey track
+	@echo
+	@odyssey headline
+	@echo "next: make ui"
+
+test: $(STAMP) ## run the tests
+	pytest
+
+smoke: $(STAMP) ## run the whole pipeline on a tiny study, in a temporary copy
+	pytest -m slow -s tests/test_pipeline.py
+
+check: $(STAMP) ## check style and types
+	ruff check
+	ruff format --check
+	mypy
+
+ui: $(STAMP) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
+	odyssey ui --port $(PORT)
+
+clean: ## delete caches; results and the environment stay
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build
+	find odyssey tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# .venv/unfinished is there from before the first change until after the last: what an
+# interrupted run left is cleared, as is an environment made for another folder.
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "error: '$(PYTHON)' is not a Python 3.11; install one (https://www.python.org/downloads/)" \
+	    "or name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing the pinned packages into .venv; the first time takes some minutes."
+	@if [ -e .venv/unfinished ] || ! grep -qsF '$(CURDIR)/.venv' .venv/bin/activate; \
+	  then $(PYTHON) -m venv --clear .venv; fi
+	@rm -f .venv/installed-*
+	@touch .venv/unfinished
+	.venv/bin/python -m pip install --disable-pip-version-check $$(grep -E '^(pip|setuptools|wheel)==' requirements.lock)
+	.venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation -r requirements.lock
+	.venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@rm .venv/unfinished
+	@touch $@

@@ -1,0 +1,252 @@
+"""The command line: one command per pipeline stage, and tools for anyone's files.
+
+Thin on purpose: options in, one library call, output. What is heavy is imported where
+it is used, so that --help is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from odyssey import __version__
+from odyssey.errors import OdysseyError
+from odyssey.layout import Layout
+from odyssey.settings import PARAMS_FILE, load_settings
+
+
+class _Group(click.Group):
+    """Shows an OdysseyError as one line and exits with 1."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except OdysseyError as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+@click.option("--params", default=PARAMS_FILE, show_default=True, help="The study's params file.")
+@click.option("--data", default="data", show_default=True, help="Folder of the pipeline's results.")
+@click.pass_context
+def main(context: click.Context, params: str, data: str) -> None:
+    """Why does additional pretraining sometimes fail to improve?
+
+    `dvc repro` runs the stages in order; each is a command here too.
+    """
+    context.obj = {"params": params, "layout": Layout(Path(data))}
+
+
+def _inputs(context: click.Context) -> tuple[Any, Layout]:
+    return load_settings(context.obj["params"]), context.obj["layout"]
+
+
+@main.command()
+@click.pass_context
+def sample(context: click.Context) -> None:
+    """Draw the source corpus and every domain's splits: rows of text, as Parquet.
+
+    Sizes are in rows, row lengths in words.
+
+    Example: odyssey sample
+    """
+    from odyssey.stages import sample as stage
+
+    stage.run(*_inputs(context))
+
+
+@main.command()
+@click.option("--model", required=True, help="A model of the params.")
+@click.pass_context
+def pretrain(context: click.Context, model: str) -> None:
+    """Train a base model from scratch on the source corpus; loss in nats per token.
+
+    Example: odyssey pretrain --model tiny
+    """
+    from odyssey.stages import pretrain as stage
+
+    stage.run(*_inputs(context), model=model)
+
+
+@main.command()
+@click.pass_context
+def embed(context: click.Context) -> None:
+    """Embed sampled rows of the source corpus and of every domain: unit vectors (n, d).
+
+    Example: odyssey embed
+    """
+    from odyssey.stages import embed as stage
+
+    stage.run(*_inputs(context))
+
+
+@main.command()
+@click.pass_context
+def similarity(context: click.Context) -> None:
+    """Distance of every domain to the source corpus: MMD and FD (squared distances, no unit).
+
+    Example: odyssey similarity
+    """
+    from odyssey.stages import similarity as stage
+
+    stage.run(*_inputs(context))
+
+
+def _cell_options(command: Any) -> Any:
+    command = click.option("--domain", help="One domain of the params; without it, all of them.")(command)
+    return click.option("--model", required=True, help="A model of the params.")(command)
+
+
+@main.command()
+@_cell_options
+@click.pass_context
+def adapt(context: click.Context, model: str, domain: str | None) -> None:
+    """Pretrain a model further on each domain, one checkpoint each; loss in nats per token.
+
+    Finished cells are kept: a rerun does only what is missing or has changed.
+
+    Example: odyssey adapt --model tiny --domain pandas
+    """
+    from odyssey.stages import adapt as stage
+
+    _run_cells(stage, context, model, domain)
+
+
+@main.command()
+@_cell_options
+@click.pass_context
+def evaluate(context: click.Context, model: str, domain: str | None) -> None:
+    """Test perplexity (per token) and bits per byte, zero-shot and adapted.
+
+    Example: odyssey evaluate --model tiny --domain pandas
+    """
+    from odyssey.stages import evaluate as stage
+
+    _run_cells(stage, context, model, domain)
+
+
+@main.command()
+@_cell_options
+@click.pass_context
+def tokens(context: click.Context, model: str, domain: str | None) -> None:
+    """NLL (nats) before and after, by the id of the predicted token.
+
+    Example: odyssey tokens --model tiny --domain pandas
+    """
+    from odyssey.stages import tokens as stage
+
+    _run_cells(stage, context, model, domain)
+
+
+def _run_cells(stage: Any, context: click.Context, model: str, domain: str | None) -> None:
+    """Run a stage over one cell or all, and log a single one to the run of `mlflow run`, if it is in one."""
+    settings, layout = _inputs(context)
+    stage.run(settings, layout, model=model, domain=domain)
+    if domain is not None:
+        from odyssey import tracking
+
+        tracking.log_entry_point(settings, layout, model, domain)
+
+
+@main.command()
+@click.pass_context
+def report(context: click.Context) -> None:
+    """Draw the figures, write the tables and the HTML page.
+
+    Example: odyssey report
+    """
+    from odyssey.stages import report as stage
+
+    stage.run(*_inputs(context))
+
+
+@main.command()
+@click.pass_context
+def track(context: click.Context) -> None:
+    """Publish the study's results to MLflow; a second time changes nothing.
+
+    Goes to MLFLOW_TRACKING_URI, or to mlflow.db in the project's folder.
+
+    Example: odyssey track
+    """
+    from odyssey.stages import track as stage
+
+    stage.run(*_inputs(context))
+
+
+@main.command()
+@click.option("--port", default=5000, show_default=True, help="Port on 127.0.0.1.")
+@click.pass_context
+def ui(context: click.Context, port: int) -> None:
+    """Open the MLflow UI on 127.0.0.1, at the study's runs.
+
+    Example: odyssey ui --port 5001
+    """
+    from odyssey import tracking
+
+    settings, _ = _inputs(context)
+    tracking.serve(settings, port)
+
+
+@main.command()
+@click.pass_context
+def headline(context: click.Context) -> None:
+    """Print the study's headline table: perplexities, change, MMD and FD by domain.
+
+    Example: odyssey headline
+    """
+    from odyssey.stages import report as stage
+
+    click.echo(stage.headline(*_inputs(context)))
+
+
+@main.command()
+@click.option("--model", required=True, help="Folder or hub id of a causal language model.")
+@click.option("--text", required=True, type=click.Path(path_type=Path), help="UTF-8 text, one row per line.")
+@click.option("--context", "window", type=click.IntRange(min=2), help="Window, in tokens [default: the model's].")
+@click.option("--separator", default="\\n", show_default=True, help="Joins the rows; escapes are understood.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def perplexity(model: str, text: Path, window: int | None, separator: str, as_json: bool) -> None:
+    """Perplexity (per token), bits per byte and summed NLL (nats) of a text.
+
+    Blank lines are dropped, rows are joined with the separator and tokenised once without
+    special tokens. Windows overlap by one token, so every token but the first is scored once.
+
+    Example: odyssey perplexity --model data/adapt/tiny/pandas --text notes.txt --json
+    """
+    from odyssey.tools import score_file
+
+    _show(score_file(model, text, window, separator.encode().decode("unicode_escape")), as_json)
+
+
+@main.command()
+@click.option("--source", required=True, type=click.Path(path_type=Path), help="UTF-8 text, one row per line.")
+@click.option("--target", required=True, type=click.Path(path_type=Path), help="UTF-8 text, one row per line.")
+@click.option("--encoder", help="Folder or hub id of a sentence encoder [default: the pinned all-MiniLM-L6-v2].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def distance(source: Path, target: Path, encoder: str | None, as_json: bool) -> None:
+    """MMD (linear kernel) and Frechet distance between two texts' sentence embeddings.
+
+    Both are squared distances between unit vectors, and both shrink as n grows:
+    compare only what has the same n.
+
+    Example: odyssey distance --source web.txt --target mine.txt --json
+    """
+    from odyssey.distance_tool import compare_files
+
+    _show(compare_files(source, target, encoder), as_json)
+
+
+def _show(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        json.dump(result, sys.stdout)
+        click.echo()
+        return
+    width = max(map(len, result))
+    for key, value in result.items():
+        click.echo(f"{key:<{width}}  {value:.6g}" if isinstance(value, float) else f"{key:<{width}}  {value}")
