@@ -1,0 +1,1 @@
+"""One module per pipeline stage: reads files, calls the science, writes files."""

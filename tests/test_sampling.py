@@ -1,0 +1,194 @@
+"""From documentation strings to splits: rows, near-copies, and no leak."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odyssey.corpora.docstrings import belongs, read_documents
+from odyssey.corpora.parquet import Row, read_texts, write_rows
+from odyssey.errors import OdysseyError
+from odyssey.layout import Layout
+from odyssey.science.copies import keep_originals, shingle_ids
+from odyssey.science.rows import pack, paragraphs
+from odyssey.science.splits import generator, split_documents
+from odyssey.settings import Settings
+from odyssey.stages import sample
+from odyssey.store import sha256
+
+WORDS = st.lists(st.sampled_from("abcdefgh"), max_size=60).map(" ".join)
+
+
+def test_paragraphs_are_single_lines_without_underlines() -> None:
+    text = "Title\n=====\n\nParameters\n----------\nx : int\n    The  value.\n\n\n***\n"
+    assert list(paragraphs(text)) == ["Title", "Parameters x : int The value."]
+
+
+def test_pack_joins_short_and_cuts_long_lines() -> None:
+    assert pack(iter(["a b", "c", "d e f g h i j"]), 4) == ["a b c", "d e f g", "h i j"]
+
+
+@given(st.lists(WORDS, max_size=8), st.integers(1, 12))
+def test_pack_loses_no_word_and_keeps_the_limit(lines: list[str], limit: int) -> None:
+    rows = pack((line for line in lines if line), limit)
+    assert " ".join(rows).split() == " ".join(lines).split()
+    assert all(0 < len(row.split()) <= limit for row in rows)
+
+
+def test_shingles_worked_out() -> None:
+    # Runs of two: "a b", "b c" | "B, c" is the second of them again, "c a" is new.
+    ids, bounds = shingle_ids(["a b c", "B, c a", "!"], 2)
+    assert bounds.tolist() == [0, 2, 4, 4]
+    assert ids[1] == ids[2]
+    assert len(set(ids.tolist())) == 3
+
+
+def test_a_text_contained_in_a_longer_one_is_a_near_copy_whatever_the_order() -> None:
+    long = " ".join(f"w{k}" for k in range(30))
+    short = " ".join(f"w{k}" for k in range(5, 20))
+    other = " ".join(f"v{k}" for k in range(15))
+    assert keep_originals([short, other, long], 4, 0.5) == [1, 2]
+    assert keep_originals([long, short, other], 4, 0.5) == [0, 2]
+
+
+@given(st.lists(WORDS, max_size=12))
+def test_no_kept_text_is_half_in_another(texts: list[str]) -> None:
+    kept = [texts[i] for i in keep_originals(texts, 3, 0.5)]
+    for a, b in combinations(kept, 2):
+        assert _containment(a, b, 3) < 0.5
+
+
+def test_splits_share_no_document_and_shrink_in_proportion() -> None:
+    documents = [[f"{d}.{k}" for k in range(10)] for d in range(12)]  # 120 rows
+    wanted = {"train": 160, "valid": 20, "test": 60}  # 240: every split is halved
+    splits, left = split_documents(documents, wanted, np.random.default_rng(0))
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 80, "valid": 10, "test": 30}
+    owners = [{row.split(".")[0] for row in rows} for rows in splits.values()]
+    assert all(a.isdisjoint(b) for a, b in combinations(owners, 2))
+    assert left == []
+
+
+def test_generators_depend_on_seed_and_purpose_only() -> None:
+    assert generator(1, "a", "b").random() == generator(1, "a", "b").random()
+    assert len({generator(s, *p).random() for s in (1, 2) for p in (("a", "b"), ("ab",), ("b", "a"))}) == 6
+
+
+def test_documents_are_parsed_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "trap"
+    (package / "tests").mkdir(parents=True)
+    (package / "__init__.py").write_text('"""Top."""\nraise RuntimeError("imported")\n')
+    (package / "a.py").write_text(
+        '"""A."""\nclass C:\n    """Of C."""\n    if True:\n        def f(self):\n            """Of f."""\n'
+    )
+    (package / "tests" / "b.py").write_text('"""Left out."""\n')
+    (package / "broken.py").write_text('"""x""" {% template %}\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = read_documents(["trap"])
+    assert [(d.id, d.text) for d in found] == [
+        ("trap.a:", "A."),
+        ("trap.a:C", "Of C."),
+        ("trap.a:C.f", "Of f."),
+        ("trap:", "Top."),
+    ]
+    assert belongs("trap.a:C", ["trap"])
+    assert not belongs("trap.a:C", ["tra", "trap.b"])
+
+
+def test_unknown_module_is_named() -> None:
+    with pytest.raises(OdysseyError, match=r"'no_such_package'.*not installed"):
+        read_documents(["no_such_package"])
+    with pytest.raises(OdysseyError, match=r"'click\.nothing'.*no Python source"):
+        read_documents(["click.nothing"])
+
+
+def test_parquet_round_trip_and_damage(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    write_rows(path, [Row("d#0", "d", "é\u2028x"), Row("d#1", "d", "y")])
+    assert read_texts(path) == ["é\u2028x", "y"]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(OdysseyError, match=r"rows\.parquet.*not a readable Parquet"):
+        read_texts(path)
+    with pytest.raises(OdysseyError, match=r"run `dvc repro sample` first"):
+        read_texts(tmp_path / "none.parquet")
+
+
+@pytest.fixture(scope="module")
+def sampled(smoke_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    layout = Layout(tmp_path_factory.mktemp("data"))
+    sample.run(smoke_settings, layout)
+    return layout
+
+
+def test_no_document_nor_near_copy_is_in_two_places(smoke_settings: Settings, sampled: Layout) -> None:
+    """By brute force over the words of every pair, apart from the code that removed them."""
+    rules = smoke_settings.sample
+    places = {"source": _documents(sampled.source)}
+    for name in smoke_settings.domains:
+        for split in ("train", "valid", "test"):
+            places[f"{name}/{split}"] = _documents(sampled.split(name, split))
+    for (_, a), (_, b) in combinations(places.items(), 2):
+        assert a.keys().isdisjoint(b.keys())
+        shingles_b = [(set(_shingles(text, rules.shingle_words)), text) for text in b.values()]
+        for text in a.values():
+            own = set(_shingles(text, rules.shingle_words))
+            for others, _text in shingles_b:
+                shared = len(own & others)
+                assert shared < max(2, 0.67 * min(len(own), len(others)))
+
+
+def test_rows_are_as_long_as_asked_and_the_summary_counts_them(smoke_settings: Settings, sampled: Layout) -> None:
+    summary = json.loads((sampled.sample / "summary.json").read_text())
+    for name in smoke_settings.domains:
+        for split, wanted in smoke_settings.sample.rows.model_dump().items():
+            rows = read_texts(sampled.split(name, split))
+            assert 0 < len(rows) <= wanted
+            assert summary[name][split]["rows"] == len(rows)
+            assert all(len(row.split()) <= smoke_settings.sample.row_words for row in rows)
+            assert all("\n" not in row for row in rows)
+
+
+def test_same_seed_same_bytes_other_seed_other_rows(smoke_settings: Settings, sampled: Layout, tmp_path: Path) -> None:
+    again, other = Layout(tmp_path / "again"), Layout(tmp_path / "other")
+    sample.run(smoke_settings, again)
+    sample.run(smoke_settings.model_copy(update={"seed": 99}), other)
+    domain = next(iter(smoke_settings.domains))
+    for path in (Layout.source.fget, lambda layout: layout.split(domain, "train")):  # type: ignore[attr-defined]
+        assert sha256(path(again)) == sha256(path(sampled)) != sha256(path(other))
+
+
+def test_a_domain_without_text_and_overlapping_domains_are_refused(smoke_settings: Settings, tmp_path: Path) -> None:
+    name, domain = next(iter(smoke_settings.domains.items()))
+    twice = smoke_settings.model_copy(update={"domains": {name: domain, "copy": domain}})
+    with pytest.raises(OdysseyError, match=f"'{name}' and 'copy' share modules"):
+        sample.run(twice, Layout(tmp_path))
+    strict = smoke_settings.sample.model_copy(update={"min_document_words": 10**6})
+    with pytest.raises(OdysseyError, match=f"domain '{name}' has no text"):
+        sample.run(smoke_settings.model_copy(update={"sample": strict}), Layout(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def _documents(path: Path) -> dict[str, str]:
+    import pyarrow.parquet
+
+    documents: dict[str, str] = {}
+    for row in pyarrow.parquet.read_table(path).to_pylist():
+        documents[row["document"]] = documents.get(row["document"], "") + " " + row["text"]
+    return documents
+
+
+def _shingles(text: str, words: int) -> list[tuple[str, ...]]:
+    found = re.findall(r"\w+", text.lower())
+    return [tuple(found[i : i + words]) for i in range(max(1, len(found) - words + 1))] if found else []
+
+
+def _containment(a: str, b: str, words: int) -> float:
+    """Share of the shorter text's shingles (by position) that stand in the longer one."""
+    short, long = sorted((_shingles(a, words), _shingles(b, words)), key=len)
+    return sum(s in long for s in short) / len(short)

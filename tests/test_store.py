@@ -1,0 +1,73 @@
+"""Folders are whole or absent, and damage is noticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from odyssey.errors import OdysseyError
+from odyssey.store import check_folder, is_current, new_folder, prune, read_json, sha256, write_json, write_text
+
+
+def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "cell"
+    with new_folder(folder, {"a": 1}) as temporary:
+        (temporary / "x").write_text("old")
+    with pytest.raises(ZeroDivisionError):
+        _fail_half_way(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["cell"]
+    assert (folder / "x").read_text() == "old"
+    assert is_current(folder, {"a": 1})
+
+
+def test_current_means_same_origin_and_same_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "cell"
+    assert not is_current(folder, {})
+    with new_folder(folder, {"a": (1, 2)}) as temporary:
+        (temporary / "x").write_bytes(b"12")
+    assert is_current(folder, {"a": [1, 2]})
+    assert not is_current(folder, {"a": [1, 3]})
+    (folder / "x").write_bytes(b"13")
+    assert not is_current(folder, {"a": [1, 2]})
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "cell"
+    with pytest.raises(OdysseyError, match="not there yet; run `dvc repro adapt@tiny` first"):
+        check_folder(folder, "adapt@tiny")
+    with new_folder(folder, {}) as temporary:
+        (temporary / "x").write_bytes(b"12")
+    assert check_folder(folder, "adapt@tiny") == sha256(folder / "manifest.json")
+    (folder / "x").write_bytes(b"13")
+    with pytest.raises(OdysseyError, match=r"cell/x: damaged .*run `dvc repro adapt@tiny`"):
+        check_folder(folder, "adapt@tiny")
+    (folder / "x").unlink()
+    with pytest.raises(OdysseyError, match="cell/x: missing"):
+        check_folder(folder, "adapt@tiny")
+    (folder / "manifest.json").write_text("{")
+    with pytest.raises(OdysseyError, match=r"manifest\.json: not readable as JSON"):
+        check_folder(folder, "adapt@tiny")
+
+
+def test_prune_clears_what_is_not_wanted(tmp_path: Path) -> None:
+    for name in ("a", "b", ".c.123.tmp"):
+        (tmp_path / name).mkdir()
+    prune(tmp_path, keep={"a"})
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    prune(tmp_path / "none", keep=set())
+
+
+def test_json_is_the_same_for_the_same_value(tmp_path: Path) -> None:
+    write_json(tmp_path / "a", {"x": 1, "y": [0.1]})
+    write_json(tmp_path / "b", {"y": [0.1], "x": 1})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert read_json(tmp_path / "a") == {"x": 1, "y": [0.1]}
+    write_text(tmp_path / "sub" / "c", "é")
+    assert (tmp_path / "sub" / "c").read_text(encoding="utf-8") == "é"
+
+
+def _fail_half_way(folder: Path) -> None:
+    with new_folder(folder, {"a": 2}) as temporary:
+        (temporary / "x").write_text("half")
+        (temporary / "y").write_text(str(1 // 0))
