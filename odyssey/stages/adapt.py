@@ -1,0 +1,83 @@
+"""Stage `adapt`: additional pretraining on each domain, and what happens as it goes on (paper, sections 2.1 and 3)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from odyssey import models
+from odyssey.corpora.parquet import read_texts
+from odyssey.errors import OdysseyError
+from odyssey.layout import Layout
+from odyssey.provenance import code_digest, versions
+from odyssey.science.windows import blocks
+from odyssey.settings import Settings
+from odyssey.stages.cells import missing_cells, split_digests
+from odyssey.store import check_folder, new_folder, write_csv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CURVES = ("train_start", "valid", "test")
+
+
+def run(settings: Settings, layout: Layout, *, model: str, domain: str | None = None) -> None:
+    """Adapt `model` to each domain, or to the one given; kept cells are left alone."""
+    chosen = settings.model(model)
+    base = check_folder(layout.pretrained(model), f"pretrain@{model}")
+    check_folder(layout.sample, "sample")
+
+    def made_from(name: str) -> dict[str, Any]:
+        return {
+            "base": base,
+            "domain": split_digests(layout, name),
+            "settings": {
+                **settings.model_dump(include={"seed", "adapt", "evaluate"}),
+                "learning_rate": chosen.adapt_learning_rate,
+            },
+            "code": code_digest(__name__),
+            "packages": versions("torch", "transformers", "deepspeed"),
+        }
+
+    for name, folder, origin in missing_cells(settings, model, domain, layout.adapted, made_from, "adapt"):
+        with new_folder(folder, origin) as temporary:
+            _adapt(settings, layout, model, name, temporary)
+
+
+def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: Path) -> None:
+    from odyssey.training import Step, n_steps, train
+
+    recipe, rules = settings.adapt, settings.evaluate
+    network, tokenizer = models.load(layout.pretrained(model))
+    context = models.context_of(network)
+    texts = {split: read_texts(layout.split(domain, split)) for split in ("train", "valid", "test")}
+    start = texts["train"][: math.ceil(recipe.train_start * len(texts["train"]))]
+    watched = {"train_start": start, "valid": texts["valid"], "test": texts["test"]}
+    ids = {name: models.encode(tokenizer, rows, rules.separator)[0] for name, rows in watched.items()}
+    data = blocks(models.encode(tokenizer, texts["train"], rules.separator)[0], context)
+    if not len(data):
+        raise OdysseyError(f"domain '{domain}': its train split is shorter than one context of {context} tokens")
+    steps = n_steps(len(data), recipe)
+    points = np.linspace(0, steps, recipe.curve_points).round().astype(int).tolist()
+    curves: list[tuple[Any, ...]] = []
+
+    def probe(step: int) -> None:
+        nll = [models.token_nll(network, ids[name], context, rules.batch_tokens).mean(dtype=float) for name in CURVES]
+        curves.append((step, min(step * recipe.batch_size * context, data.size), step / steps, *map(float, nll)))
+
+    log = train(
+        network,
+        data,
+        recipe,
+        settings.model(model).adapt_learning_rate,
+        label=f"{model} on {domain}",
+        probe=probe,
+        probe_steps=points,
+    )
+    if curves[0][3:] == curves[-1][3:]:
+        raise OdysseyError(f"{model} on {domain}: training changed nothing; is the learning rate 0?")
+    models.save(network, tokenizer, folder)
+    write_csv(folder / "curves.csv", ("step", "tokens", "fraction", *CURVES), curves)
+    write_csv(folder / "loss.csv", Step._fields, log)

@@ -1,0 +1,164 @@
+"""Training by DeepSpeed: the one module that imports it.
+
+The same code runs on a CPU without a launcher and on a GPU. The optimiser is torch's,
+so nothing has to be compiled.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from odyssey.errors import OdysseyError
+from odyssey.progress import bar
+from odyssey.settings import Recipe
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+class Step(NamedTuple):
+    """One optimiser step: tokens seen so far, the batch's mean NLL (nats per token) before it, and its rate."""
+
+    step: int
+    tokens: int
+    nll: float
+    learning_rate: float
+
+
+def n_steps(n_blocks: int, recipe: Recipe) -> int:
+    """Optimiser steps that a recipe makes over so many sequences; the last batch of an epoch may be small."""
+    return recipe.epochs * math.ceil(n_blocks / recipe.batch_size)
+
+
+def rate(step: int, steps: int, recipe: Recipe) -> float:
+    """Factor on the learning rate at a step, counted from 0.
+
+    Linear warm-up, then constant, linear to 0, or a half cosine to a tenth.
+    """
+    warmup = round(recipe.warmup * steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    if recipe.schedule == "linear":
+        return 1.0 - done
+    if recipe.schedule == "cosine":
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * done))
+    return 1.0
+
+
+def train(
+    model: PreTrainedModel,
+    blocks: np.ndarray,
+    recipe: Recipe,
+    learning_rate: float,
+    *,
+    label: str,
+    shuffle: np.random.Generator | None = None,
+    probe: Callable[[int], None] | None = None,
+    probe_steps: Sequence[int] = (),
+) -> list[Step]:
+    """Train a model, in place, on blocks (n, context) of token ids.
+
+    Sequences come in their order, or reshuffled for each epoch by `shuffle`. `probe(step)`
+    is called with the model in evaluation mode once that many steps are done, for each of
+    `probe_steps`, 0 included. Raises OdysseyError on a loss that is not finite, naming
+    `label` and the step.
+    """
+    import torch
+
+    engine = _engine(model, recipe, learning_rate, n_steps(len(blocks), recipe))
+    steps: list[Step] = []
+    tokens = 0
+
+    def look(step: int) -> None:
+        if probe is not None and step in probe_steps:
+            model.eval()
+            probe(step)
+        model.train()
+
+    look(0)
+    with bar(None, label, total=blocks.size * recipe.epochs, unit="tok") as progress:
+        for _ in range(recipe.epochs):
+            order = shuffle.permutation(len(blocks)) if shuffle is not None else np.arange(len(blocks))
+            for k in range(0, len(order), recipe.batch_size):
+                x = torch.from_numpy(blocks[order[k : k + recipe.batch_size]]).to(engine.device)  # (B, T)
+                used = float(engine.get_lr()[0])
+                loss = _loss(engine, x)
+                nll = float(loss.item())
+                if not math.isfinite(nll):
+                    raise OdysseyError(
+                        f"{label}: the loss is {nll} at step {len(steps) + 1}; "
+                        f"lower the learning rate ({learning_rate})"
+                    )
+                engine.backward(loss)
+                engine.step()
+                tokens += x.numel()
+                steps.append(Step(len(steps) + 1, tokens, nll, used))
+                progress.update(x.numel())
+                look(len(steps))
+    model.eval()
+    engine.destroy()
+    return steps
+
+
+def _loss(engine: Any, x: torch.Tensor) -> torch.Tensor:
+    """Mean NLL of x (B, T): each token but a row's first, given those before it."""
+    import torch
+
+    logits = engine(input_ids=x, use_cache=False).logits  # (B, T, V)
+    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), x[:, 1:].flatten())
+
+
+def _engine(model: PreTrainedModel, recipe: Recipe, learning_rate: float, steps: int) -> Any:
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    import deepspeed
+    from deepspeed.utils import logger
+
+    logger.setLevel(logging.ERROR)
+    # DeepSpeed would ask compilers which of its C++ parts can be built, and build one for
+    # collectives between processes of a machine. None is used here, and a machine may have no
+    # compiler: the answer is given beforehand.
+    deepspeed.ops.__compatible_ops__ = defaultdict(bool)
+    _single_process()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.95), fused=True
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps, recipe))
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        optimizer=optimizer,
+        lr_scheduler=scheduler,
+        config={
+            "train_micro_batch_size_per_gpu": recipe.batch_size,
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": recipe.gradient_clipping,
+            "bf16": {"enabled": recipe.precision == "bfloat16"},
+            "zero_optimization": {"stage": 0},
+            "steps_per_print": 2**31,
+        },
+    )
+    return engine
+
+
+def _single_process() -> None:
+    """Say what a launcher would, if none did: one process on this machine."""
+    if "RANK" in os.environ:
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

@@ -1,0 +1,216 @@
+"""Training by DeepSpeed, and the stages that are made of it, on a tiny model and a tiny corpus."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from odyssey import models
+from odyssey.cli import main
+from odyssey.corpora.parquet import Row, write_rows
+from odyssey.errors import OdysseyError
+from odyssey.layout import Layout
+from odyssey.settings import Recipe, Settings
+from odyssey.stages import adapt, evaluate, pretrain, tokens
+from odyssey.store import new_folder, sha256
+from odyssey.training import n_steps, rate, train
+
+RECIPE = Recipe(
+    epochs=1,
+    batch_size=4,
+    schedule="constant",
+    warmup=0,
+    weight_decay=0.1,
+    gradient_clipping=1.0,
+    precision="float32",
+)
+DATA = np.random.default_rng(0).integers(0, 250, size=(10, 16))
+
+
+def test_rates_worked_out() -> None:
+    warm = RECIPE.model_copy(update={"warmup": 0.2, "schedule": "linear"})
+    expected = [0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    assert [rate(k, 10, warm) for k in range(10)] == pytest.approx(expected)
+    cosine = RECIPE.model_copy(update={"schedule": "cosine"})
+    assert [rate(k, 4, cosine) for k in (0, 2, 4)] == pytest.approx([1, 0.55, 0.1])
+    assert rate(3, 10, RECIPE) == 1
+    assert n_steps(10, RECIPE) == 3
+
+
+def test_deepspeed_does_what_a_plain_torch_loop_does(checkpoint: Path) -> None:
+    ours, _ = models.load(checkpoint)
+    plain, _ = models.load(checkpoint)
+    steps = train(ours, DATA, RECIPE, 1e-2, label="test")
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.1, betas=(0.9, 0.95))
+    losses = []
+    plain.train()
+    for k in range(0, 10, 4):
+        x = torch.from_numpy(DATA[k : k + 4])
+        loss = plain(x, labels=x).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert [s.nll for s in steps] == pytest.approx(losses, rel=1e-5)
+    assert [(s.step, s.tokens, s.learning_rate) for s in steps] == [(1, 64, 0.01), (2, 128, 0.01), (3, 160, 0.01)]
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        # The keys' biases have no gradient but rounding, which Adam scales up: hence atol, a
+        # hundredth of one step.
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_probes_come_when_asked_and_order_is_the_generators(checkpoint: Path) -> None:
+    seen: list[int] = []
+    runs = []
+    for seed in (1, 1, 2):
+        network, _ = models.load(checkpoint)
+        steps = train(
+            network,
+            DATA,
+            RECIPE,
+            1e-2,
+            label="test",
+            shuffle=np.random.default_rng(seed),
+            probe=seen.append,
+            probe_steps=(0, 2, 3),
+        )
+        assert not network.training
+        runs.append([s.nll for s in steps])
+    assert seen == [0, 2, 3] * 3
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_label(checkpoint: Path) -> None:
+    network, _ = models.load(checkpoint)
+    with torch.no_grad():
+        next(network.parameters()).fill_(float("nan"))
+    with pytest.raises(OdysseyError, match=r"tiny on pandas: the loss is nan at step 1"):
+        train(network, DATA, RECIPE, 1e-2, label="tiny on pandas")
+
+
+@pytest.fixture(scope="module")
+def study(smoke_settings: Settings) -> Settings:
+    """The smoke study with one model and two domains; texts come from the fixture below."""
+    (name, model), *_ = smoke_settings.models.items()
+    domains = dict(list(smoke_settings.domains.items())[:2])
+    return smoke_settings.model_copy(update={"models": {name: model}, "domains": domains})
+
+
+@pytest.fixture(scope="module")
+def made(study: Settings, tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """A data folder after pretrain, adapt, evaluate and tokens."""
+    layout = Layout(tmp_path_factory.mktemp("data"))
+    rng = np.random.default_rng(0)
+    words = ["the", "value", "of", "a", "frame", "index", "is", "returned", "when", "axis", "by", "name", "row"]
+
+    def rows(name: str, n: int) -> list[Row]:
+        return [Row(f"{name}#{k}", name, " ".join([name, *rng.choice(words, 12), "."])) for k in range(n)]
+
+    with new_folder(layout.sample, {}) as folder:
+        inside = Layout(folder.parent)
+        write_rows(folder / inside.source.relative_to(inside.sample), rows("source", 120))
+        for domain in study.domains:
+            for split, n in (("train", 60), ("valid", 8), ("test", 10)):
+                write_rows(folder / inside.split(domain, split).relative_to(inside.sample), rows(domain, n))
+    (model,) = study.models
+    pretrain.run(study, layout, model=model)
+    for stage in (adapt, evaluate, tokens):
+        stage.run(study, layout, model=model)
+    return layout
+
+
+def test_cells_hold_what_they_should(study: Settings, made: Layout) -> None:
+    (model,) = study.models
+    for domain in study.domains:
+        curves = _table(made.adapted(model, domain) / "curves.csv")
+        assert [float(row["fraction"]) for row in curves][:: len(curves) - 1] == [0, 1]
+        assert len(curves) == study.adapt.curve_points
+        scores = json.loads((made.evaluated(model, domain) / "scores.json").read_text())
+        for label, row in (("zero_shot", curves[0]), ("adapted", curves[-1])):
+            nll = np.load(made.evaluated(model, domain) / f"{label}.npy", allow_pickle=False)
+            assert nll.dtype == np.float32
+            assert scores[label]["nll_sum"] == pytest.approx(float(nll.sum(dtype=float)))
+            # The curve's ends are the evaluation's two figures: same weights, same convention.
+            assert scores[label]["nll_sum"] / scores[label]["tokens"] == pytest.approx(float(row["test"]), rel=1e-6)
+        summary = json.loads((made.tokens(model, domain) / "summary.json").read_text())
+        for split in ("train", "test"):
+            table = _table(made.tokens(model, domain) / f"{split}.csv")
+            change = summary[split]["nll_after"] - summary[split]["nll_before"]
+            assert sum(float(row["contribution"]) for row in table) == pytest.approx(change, abs=1e-9)
+            assert sum(int(row["count"]) for row in table) == summary[split]["tokens"]
+            assert "\\n" in {row["token"] for row in table}
+    losses = [float(row["nll"]) for row in _table(made.pretrained(model) / "loss.csv")]
+    assert losses[0] == pytest.approx(math.log(study.models[model].architecture.vocabulary), rel=0.1)
+    assert losses[-1] < losses[0]
+
+
+def test_kept_cells_are_not_touched_and_a_lost_one_comes_back_the_same(
+    study: Settings, made: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model,) = study.models
+    first, second = study.domains
+    before = {d: sha256(made.adapted(model, d) / "model.safetensors") for d in study.domains}
+    stamp = (made.adapted(model, second) / "manifest.json").stat().st_mtime_ns
+    shutil.rmtree(made.adapted(model, first))
+    (made.data / "adapt" / model / "gone").mkdir()
+    capsys.readouterr()
+    adapt.run(study, made, model=model)
+    assert "1 of 2 domains to do, 1 kept" in capsys.readouterr().out
+    assert {d: sha256(made.adapted(model, d) / "model.safetensors") for d in study.domains} == before
+    assert (made.adapted(model, second) / "manifest.json").stat().st_mtime_ns == stamp
+    assert not (made.data / "adapt" / model / "gone").exists()
+    pretrain.run(study, made, model=model)
+    assert "kept" in capsys.readouterr().out
+
+
+def test_missing_and_damaged_inputs_name_the_stage(study: Settings, made: Layout, tmp_path: Path) -> None:
+    (model,) = study.models
+    domain = next(iter(study.domains))
+    with pytest.raises(OdysseyError, match="run `dvc repro sample` first"):
+        pretrain.run(study, Layout(tmp_path), model=model)
+    with pytest.raises(OdysseyError, match=f"run `dvc repro pretrain@{model}` first"):
+        adapt.run(study, Layout(tmp_path), model=model)
+    copy = Layout(Path(shutil.copytree(made.data, tmp_path / "copy")))
+    weights = copy.adapted(model, domain) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(OdysseyError, match=rf"model\.safetensors: damaged.*adapt@{model}"):
+        evaluate.run(study, copy, model=model, domain=domain)
+    with pytest.raises(OdysseyError, match="did you mean"):
+        adapt.run(study, copy, model=model, domain=domain + "x")
+
+
+def test_a_domain_too_small_is_named(study: Settings, made: Layout, tmp_path: Path) -> None:
+    (model,) = study.models
+    domain = next(iter(study.domains))
+    copy = Layout(Path(shutil.copytree(made.data, tmp_path / "copy")))
+    with new_folder(copy.sample, {}) as folder:
+        shutil.copytree(made.sample / "domains", folder / "domains")
+        write_rows(folder / "domains" / domain / "train.parquet", [Row("a#0", "a", "a")])
+    with pytest.raises(OdysseyError, match=f"domain '{domain}': its train split is shorter than one context"):
+        adapt.run(study, copy, model=model, domain=domain)
+
+
+def test_errors_reach_the_terminal_as_one_line(tmp_path: Path) -> None:
+    from conftest import ROOT
+
+    options = ["--params", str(ROOT / "params.yaml"), "--data", str(tmp_path)]
+    result = CliRunner().invoke(main, [*options, "adapt", "--model", "tiny"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert "run `dvc repro pretrain@tiny` first" in result.output
+    assert result.output.count("\n") == 1
+
+
+def _table(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
