@@ -237,7 +237,7 @@ def distance(source: Path, target: Path, encoder: str | None, as_json: bool) -> 
 
     Example: odyssey distance --source web.txt --target mine.txt --json
     """
-    from odyssey.distance_tool import compare_files
+    from odyssey.tools import compare_files
 
     _show(compare_files(source, target, encoder), as_json)
 

@@ -70,7 +70,7 @@ def load_encoder(name: str, sha256: str | None) -> Encoder:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # use_safetensors: nothing but the file that was checked; local_files_only: nothing is fetched.
     weights = {"dtype": torch.float32, "use_safetensors": True}

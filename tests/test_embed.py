@@ -19,7 +19,7 @@ from odyssey import encoder as encoders
 from odyssey.cli import main
 from odyssey.corpora.parquet import Row, write_rows
 from odyssey.corpora.textfile import read_rows
-from odyssey.distance_tool import compare_files
+from odyssey.tools import compare_files
 from odyssey.encoder import PINNED, PINNED_SHA256, Encoder, count_truncated, encode, load_encoder
 from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, Layout
