@@ -1,0 +1,336 @@
+"""What each MLflow run holds, read from the pipeline's result files; MLflow itself is not needed here.
+
+A run's identity is the digest of its content: the same results and settings give the same
+digest at any commit, on any machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from odyssey.errors import OdysseyError
+from odyssey.layout import SOURCE, Layout
+from odyssey.science.perplexity import Score
+from odyssey.settings import SPLITS, Settings
+from odyssey.store import MANIFEST, check_folder, digest, read_json, sha256
+
+CELL_STAGES = ("similarity", "adapt", "evaluate", "tokens")
+"""Stages whose results a (model, domain) run shows."""
+NAME_LENGTH = 25
+"""Characters of a run's name that the UI shows."""
+TAG_LENGTH = 8000
+"""Characters of a tag that MLflow keeps."""
+CURVES = ("train_start", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One value of one metric, at an optimiser step (0 for what has no steps)."""
+
+    key: str
+    value: float
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data file that went into a run."""
+
+    name: str
+    path: Path
+    md5: str
+    """DVC's hash of the file."""
+    context: str
+    """What it was used for: pretrain, train, valid or test."""
+    counts: dict[str, int]
+    """Rows, documents and words in it."""
+
+
+@dataclass
+class Record:
+    """One MLflow run. Its identity is all but the tags and what is enclosed."""
+
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: list[Metric] = field(default_factory=list)
+    data: list[Data] = field(default_factory=list)
+    tables: dict[str, Path] = field(default_factory=dict)
+    """CSV file by the name of the JSON table that it becomes."""
+    files: dict[str, Path] = field(default_factory=dict)
+    """Local file by artifact path."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Text by artifact path."""
+    curves: list[dict[str, float]] = field(default_factory=list)
+    """Rows of curves.csv, to be drawn."""
+    enclosed: dict[str, Path] = field(default_factory=dict)
+    """More files by artifact path, of which the identity does not depend."""
+
+    def digest(self) -> str:
+        """sha256 of the content: parameters, numbers, and the bytes of all files."""
+        hashes = {name: sha256(path) for name, path in {**self.tables, **self.files}.items()}
+        numbers = [[m.key, repr(m.value), m.step] for m in self.metrics]
+        data = [[d.name, d.md5, d.context] for d in self.data]
+        return digest([self.name, self.params, numbers, data, hashes, self.texts])
+
+
+def cell_record(
+    settings: Settings, layout: Layout, model: str, domain: str, stages: Collection[str] = CELL_STAGES
+) -> Record:
+    """The run of one (model, domain) from the results of `stages`.
+
+    Raises OdysseyError naming the stage to run where a result is absent, damaged, or made
+    from another state of what it builds on.
+    """
+    record = Record(
+        name=fit(f"{model} {domain}"),
+        tags={
+            "study": settings.study,
+            "model": model,
+            "domain": domain,
+            "portion": settings.domain(domain).portion,
+            "seed": str(settings.seed),
+        },
+        params=_params(settings, model, domain),
+        data=_datasets(layout, domain),
+    )
+    folders = {stage: _folder(layout, stage, model, domain) for stage in CELL_STAGES if stage in stages}
+    for stage, folder in folders.items():
+        name = stage if stage == "similarity" else f"{stage}@{model}"
+        check_folder(folder, name)
+        if outdated := _outdated(settings, layout, stage, model, domain):
+            raise OdysseyError(f"{folder}: {outdated} has changed since it was made; run `dvc repro {name}`")
+        _READERS[stage](record, folder)
+        record.enclosed[f"manifests/{stage}.json"] = folder / MANIFEST
+    record.tags["code"] = digest({stage: _made_from(folder).get("code") for stage, folder in folders.items()})
+    return record
+
+
+def finished_stages(settings: Settings, layout: Layout, model: str, domain: str) -> list[str]:
+    """Stages of CELL_STAGES with a result for the cell that belongs to the settings and results of now."""
+    return [
+        stage
+        for stage in CELL_STAGES
+        if (_folder(layout, stage, model, domain) / MANIFEST).is_file()
+        and _outdated(settings, layout, stage, model, domain) is None
+    ]
+
+
+def summary_record(settings: Settings, layout: Layout) -> Record:
+    """The run of the study as a whole: report, tables, figures and every parameter."""
+    import yaml
+
+    check_folder(layout.report, "report")
+    made_from, effective = _made_from(layout.report), settings.model_dump(mode="json")
+    found = {name: _manifest_digest(layout.data / name) for name in made_from.get("inputs", {})}
+    if found != made_from.get("inputs", {}) or made_from.get("settings", digest(effective)) != digest(effective):
+        raise OdysseyError(f"{layout.report}: made with other results or settings than now; run `dvc repro report`")
+    record = Record(name=fit(f"{settings.study} summary"), tags={"study": settings.study, "seed": str(settings.seed)})
+    for path in sorted(layout.report.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            record.files[f"report/{path.relative_to(layout.report).as_posix()}"] = path
+    for key, value in _flatten(read_json(layout.report / "metrics.json"), "/"):
+        record.metrics.append(Metric(key, float(value)))
+    record.texts["params.yaml"] = yaml.safe_dump(effective, sort_keys=False, allow_unicode=True)
+    record.tags["mlflow.note.content"] = _description(settings, read_rows(layout.report / "tables" / "headline.csv"))
+    record.tags["code"] = digest(made_from.get("code"))
+    return record
+
+
+def fit(name: str) -> str:
+    """A name of at most NAME_LENGTH characters, both ends kept."""
+    if len(name) <= NAME_LENGTH:
+        return name
+    tail = (NAME_LENGTH - 2) // 2
+    return f"{name[: NAME_LENGTH - 2 - tail]}..{name[-tail:]}"
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file as text; raises OdysseyError if it is missing or not UTF-8."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise OdysseyError(f"{path}: no such file; run `dvc repro report` first") from None
+    except UnicodeDecodeError:
+        raise OdysseyError(f"{path}: not UTF-8; delete it and run its stage again") from None
+
+
+def _params(settings: Settings, model: str, domain: str) -> dict[str, str]:
+    """The settings that concern a cell, as `section.key`: never the bare names of an entry point's parameters."""
+    shared = settings.model_dump(mode="json", exclude={"domains", "models", "report"})
+    own = {
+        "model": {"name": model, **settings.model(model).model_dump(mode="json")},
+        "domain": {"name": domain, **settings.domain(domain).model_dump(mode="json")},
+    }
+    return {key: _text(value) for key, value in _flatten({**shared, **own}, ".")}
+
+
+def _flatten(tree: Mapping[str, Any], joint: str, above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, joint, f"{above}{key}{joint}")
+        else:
+            yield f"{above}{key}", value
+
+
+def _text(value: Any) -> str:
+    """Strings as they are, unless they would not show (a newline, nothing); all else as JSON."""
+    return value if isinstance(value, str) and value and value.isprintable() else json.dumps(value)
+
+
+def _datasets(layout: Layout, domain: str) -> list[Data]:
+    summary = read_json(layout.sample / "summary.json")
+    source = Data(SOURCE, layout.source, _md5(layout.source), "pretrain", _counts(summary[SOURCE]))
+    splits = [(split, layout.split(domain, split), summary[domain][split]) for split in SPLITS]
+    return [source, *(Data(f"{domain}/{s}", path, _md5(path), s, _counts(about)) for s, path, about in splits)]
+
+
+def _counts(about: Mapping[str, int]) -> dict[str, int]:
+    return {key: about[key] for key in ("rows", "documents", "words")}
+
+
+def _md5(path: Path) -> str:
+    """DVC's hash of a file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except FileNotFoundError:
+        raise OdysseyError(f"{path}: not there yet; run `dvc repro sample` first") from None
+
+
+def _add_similarity(record: Record, folder: Path) -> None:
+    """Distances of the cell's domain to the source corpus, with the n and d they depend on."""
+    rows = {row["domain"]: row for row in read_rows(folder / "similarity.csv")}
+    domain = record.tags["domain"]
+    if domain not in rows:
+        raise OdysseyError(f"{folder / 'similarity.csv'}: no domain '{domain}'; run `dvc repro similarity`")
+    columns = ("mmd", "fd", "n_source", "n_target", "d")
+    record.metrics += [Metric(f"similarity/{column}", float(rows[domain][column])) for column in columns]
+
+
+def _add_adapt(record: Record, folder: Path) -> None:
+    """Curves by optimiser step: NLL in nats per token, learning rate."""
+    record.curves = [{key: float(value) for key, value in row.items()} for row in read_rows(folder / "curves.csv")]
+    for row in record.curves:
+        record.metrics += [Metric(f"nll/{name}", row[name], int(row["step"])) for name in CURVES]
+    for loss in read_rows(folder / "loss.csv"):
+        step = int(loss["step"])
+        record.metrics.append(Metric("nll/train", float(loss["nll"]), step))
+        record.metrics.append(Metric("learning_rate", float(loss["learning_rate"]), step))
+    for name in ("curves.csv", "loss.csv"):
+        record.files[f"results/{name}"] = folder / name
+
+
+def _add_evaluate(record: Record, folder: Path) -> None:
+    """Sums and counts, and the ratios derived from them; a change above 0 means that the domain got worse."""
+    scores = read_json(folder / "scores.json")
+    before, after = (Score(**scores[name]) for name in ("zero_shot", "adapted"))
+    values = {
+        "nll_sum/zero_shot": before.nll_sum,
+        "nll_sum/adapted": after.nll_sum,
+        "scored/tokens": after.tokens,
+        "scored/bytes": after.bytes,
+        **_compare("perplexity", before.perplexity, after.perplexity),
+        **_compare("bits_per_byte", before.bits_per_byte, after.bits_per_byte),
+    }
+    record.metrics += [Metric(key, float(value)) for key, value in values.items()]
+    record.params["evaluate.context"] = _text(scores["context"])
+    record.files["results/scores.json"] = folder / "scores.json"
+
+
+def _compare(name: str, before: float, after: float) -> dict[str, float]:
+    return {
+        f"{name}/zero_shot": before,
+        f"{name}/adapted": after,
+        f"{name}/change": after - before,
+        f"{name}/ratio": after / before,
+    }
+
+
+def _add_tokens(record: Record, folder: Path) -> None:
+    """Token tables of train and test, and what they sum to."""
+    for key, value in _flatten(read_json(folder / "summary.json"), "_"):
+        record.metrics.append(Metric(f"token_analysis/{key}", float(value)))
+    for split in ("train", "test"):
+        record.tables[f"tokens/{split}.json"] = folder / f"{split}.csv"
+
+
+_READERS: dict[str, Callable[[Record, Path], None]] = {
+    "similarity": _add_similarity,
+    "adapt": _add_adapt,
+    "evaluate": _add_evaluate,
+    "tokens": _add_tokens,
+}
+
+
+def _folder(layout: Layout, stage: str, model: str, domain: str) -> Path:
+    return {
+        "similarity": layout.similarity,
+        "adapt": layout.adapted(model, domain),
+        "evaluate": layout.evaluated(model, domain),
+        "tokens": layout.tokens(model, domain),
+    }[stage]
+
+
+def _outdated(settings: Settings, layout: Layout, stage: str, model: str, domain: str) -> str | None:
+    """What a cell's result builds on that is no longer the same, if anything.
+
+    DVC sees to that before it runs a stage, but not when a stage is run by itself: then
+    new parameters would stand beside old numbers.
+    """
+    adapted = _folder(layout, "adapt", model, domain)
+    links = {
+        "similarity": [(layout.similarity, "embed", layout.embed), (layout.embed, "sample", layout.sample)],
+        "adapt": [(adapted, "base", layout.pretrained(model))],
+        "evaluate": [(layout.evaluated(model, domain), "adapted", adapted)],
+        "tokens": [(layout.tokens(model, domain), "adapted", adapted)],
+    }
+    for folder, name, below in links[stage]:
+        expected = _manifest_digest(below)
+        if _made_from(folder).get(name, expected) != expected:
+            return f"'{name}'"
+    if stage == "adapt":
+        splits = {split: sha256(layout.split(domain, split)) for split in SPLITS}
+        if _made_from(adapted).get("domain", splits) != splits:
+            return "'domain'"
+    now = settings.model_dump(mode="json") | {"learning_rate": settings.model(model).adapt_learning_rate}
+    used = _made_from(_folder(layout, stage, model, domain)).get("settings", {})
+    return next((f"setting '{key}'" for key in used if key in now and used[key] != now[key]), None)
+
+
+def _manifest_digest(folder: Path) -> str | None:
+    return sha256(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
+
+
+def _made_from(folder: Path) -> dict[str, Any]:
+    """What a folder's manifest names as its origin; nothing if it has none."""
+    made_from: dict[str, Any] = read_json(folder / MANIFEST)["made_from"] if (folder / MANIFEST).is_file() else {}
+    return made_from
+
+
+def _description(settings: Settings, headline: Sequence[Mapping[str, str]]) -> str:
+    """The headline table as Markdown; rows that an MLflow tag has no room for are left to the CSV."""
+    lines = [
+        f"**{settings.study}**, seed {settings.seed}: test perplexity before and after adaptation "
+        "(change > 0: the domain got worse), and distance to the source corpus. "
+        "The whole page is the artifact `report/report.html`.",
+        "",
+        "| model | domain | portion | zero-shot | adapted | change | MMD | FD |",
+        "|---|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for row in headline:
+        numbers = [f"{float(row[key]):.2f}" for key in ("zero_shot", "adapted")]
+        numbers += [f"{float(row['change']):+.2f}", *(f"{float(row[key]):.3f}" for key in ("mmd", "fd"))]
+        lines.append("| " + " | ".join([row["model"], row["domain"], row["portion"], *numbers]) + " |")
+    whole = "\n".join(lines)
+    if len(whole) <= TAG_LENGTH:
+        return whole
+    left = "\n\nMore rows in `report/tables/headline.csv`."
+    return whole[: whole.rindex("\n", 0, TAG_LENGTH - len(left))] + left

@@ -1,0 +1,148 @@
+"""Invented results of every stage before the report, in the pipeline's own layout.
+
+Small, quick and made from nothing but a seed: for tests of what only reads results.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from odyssey.layout import SOURCE, Layout
+from odyssey.settings import SPLITS, Settings
+from odyssey.store import new_folder, write_json
+
+# Display texts as a token table may hold them: escapes, markup, maths, names that pandas takes
+# for missing values, and glyphs that fonts lack.
+TOKENS = ["\\n", "\\n\\n", "<script>alert('x')</script>", "&amp;", "$x_1$", "null", "NA", '"', ",", " ", "中", "\ufffd"]
+TOKENS += [
+    " the",
+    " of",
+    " a",
+    " is",
+    " array",
+    " tensor",
+    " default",
+    " None",
+    " returns",
+    " matrix",
+    " graph",
+    " test",
+]
+
+D = 8
+"""Width of the invented embeddings."""
+
+
+def write_results(settings: Settings, layout: Layout, seed: int = 0, worse: bool = True) -> None:
+    """Write sample, pretrain, embed, similarity, adapt, evaluate and tokens under `layout.data`.
+
+    The first portion is near the source corpus, and with `worse` about half of its domains get
+    worse; all other domains are farther and improve a lot. Equal arguments give equal bytes.
+    """
+    rng = np.random.default_rng(seed)
+    near = next(iter(settings.domains.values())).portion
+    made_from = {"invented": seed, "packages": {"numpy": np.__version__}}
+    with new_folder(layout.sample, made_from) as folder:
+        _sample(folder, settings)
+    with new_folder(layout.embed, made_from) as folder:
+        _embed(folder, settings, rng)
+    with new_folder(layout.similarity, made_from) as folder:
+        _similarity(folder, settings, near, rng)
+    for model in settings.models:
+        with new_folder(layout.pretrained(model), made_from) as folder:
+            write_json(folder / "config.json", {"model_type": "gpt2"})
+            _loss(folder, 6.0, 4.0)
+        for place, (domain, about) in enumerate(settings.domains.items()):
+            before = 4.0 + (0.5 if about.portion == near else 1.5) * rng.random()
+            change = (0.1 if worse and place % 2 == 0 else -0.1) if about.portion == near else -1.0
+            after = before + change * (0.5 + rng.random())
+            with new_folder(layout.adapted(model, domain), made_from) as folder:
+                write_json(folder / "config.json", {"model_type": "gpt2"})
+                _loss(folder, before, after)
+                _curves(folder, settings.adapt.curve_points, before, after)
+            with new_folder(layout.evaluated(model, domain), made_from) as folder:
+                _scores(folder, settings, model, before, after, rng)
+            with new_folder(layout.tokens(model, domain), made_from) as folder:
+                _token_tables(folder, settings, before, after, rng)
+
+
+def _sample(folder: Path, settings: Settings) -> None:
+    rows = pd.DataFrame({"id": ["doc#0", "doc#1"], "document": "doc", "text": ["one row of text", "and one more row"]})
+    size = {"rows": 2, "documents": 1, "words": 8}
+    rows.to_parquet(folder / "source.parquet")
+    for domain in settings.domains:
+        (folder / "domains" / domain).mkdir(parents=True)
+        for split in SPLITS:
+            rows.to_parquet(folder / "domains" / domain / f"{split}.parquet")
+    summary: dict[str, Any] = {d: dict.fromkeys(SPLITS, size) | {"population_rows": 9} for d in settings.domains}
+    write_json(folder / "summary.json", summary | {SOURCE: {**size, "population_rows": 9}})
+
+
+def _embed(folder: Path, settings: Settings, rng: np.random.Generator) -> None:
+    corpora = {}
+    for name in (SOURCE, *settings.domains):
+        x = rng.normal(size=(4, D))
+        np.save(folder / f"{name}.npy", (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32))
+        corpora[name] = {"n": 4, "population": 9, "truncated": 0}
+    about = {"encoder": settings.embed.encoder, "sha256": "0" * 64, "d": D, "max_seq_length": 256}
+    write_json(folder / "summary.json", {**about, "corpora": corpora})
+
+
+def _similarity(folder: Path, settings: Settings, near: str, rng: np.random.Generator) -> None:
+    rows = []
+    for domain, about in settings.domains.items():
+        mmd = (0.05 if about.portion == near else 0.3) + 0.1 * rng.random()
+        rows.append((domain, about.portion, mmd, mmd + 0.2 + 0.1 * rng.random(), 1500, 400, D))
+    columns = ["domain", "portion", "mmd", "fd", "n_source", "n_target", "d"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "similarity.csv", index=False)
+
+
+def _loss(folder: Path, start: float, end: float) -> None:
+    nll = np.linspace(start, end, 5)
+    table = {"step": range(1, 6), "tokens": range(1000, 6000, 1000), "nll": nll, "learning_rate": 1e-3}
+    pd.DataFrame(table).to_csv(folder / "loss.csv", index=False)
+
+
+def _curves(folder: Path, points: int, before: float, after: float) -> None:
+    fraction = np.linspace(0, 1, points)
+    test = before + (after - before) * fraction
+    table = {"step": (100 * fraction).astype(int), "tokens": (50_000 * fraction).astype(int), "fraction": fraction}
+    table |= {"train_start": test - 0.15 * fraction, "valid": test + 0.05, "test": test}
+    pd.DataFrame(table).to_csv(folder / "curves.csv", index=False)
+
+
+def _scores(
+    folder: Path, settings: Settings, model: str, before: float, after: float, rng: np.random.Generator
+) -> None:
+    n, bytes_ = 500, 1900
+    shape = rng.gamma(2, 0.5, n)
+    scores: dict[str, Any] = {"separator": settings.evaluate.separator}
+    scores["context"] = settings.models[model].architecture.context
+    for name, mean in (("zero_shot", before), ("adapted", after)):
+        nll = (shape * mean / shape.mean()).astype(np.float32)
+        np.save(folder / f"{name}.npy", nll)
+        scores[name] = {"nll_sum": float(nll.sum(dtype=np.float64)), "tokens": n, "bytes": bytes_}
+    np.save(folder / "token_ids.npy", rng.integers(0, len(TOKENS), n).astype(np.int32))
+    write_json(folder / "scores.json", scores)
+
+
+def _token_tables(folder: Path, settings: Settings, before: float, after: float, rng: np.random.Generator) -> None:
+    summary = {}
+    for split in ("train", "test"):
+        count = rng.integers(1, 200, len(TOKENS))
+        share = count / count.sum()
+        nll_before = before * (0.5 + rng.random(len(TOKENS)))
+        nll_after = nll_before + (after - before) + rng.normal(0, 0.5, len(TOKENS))
+        change = nll_after - nll_before
+        table = {"token_id": range(len(TOKENS)), "token": TOKENS, "count": count, "nll_before": nll_before}
+        table |= {"nll_after": nll_after, "change": change, "contribution": share * change}
+        ranked = pd.DataFrame(table).sort_values("contribution", ascending=False)
+        ranked.to_csv(folder / f"{split}.csv", index=False)
+        chunks = {"chunks": min(2, settings.tokens.chunks), "chunks_wanted": settings.tokens.chunks}
+        sums = {"nll_before": float(share @ nll_before), "nll_after": float(share @ nll_after)}
+        summary[split] = {**chunks, "tokens": int(count.sum()), **sums}
+    write_json(folder / "summary.json", summary)

@@ -1,0 +1,543 @@
+"""Publication with a real MLflow on sqlite, from invented results."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+import yaml
+from results import TOKENS, write_results
+
+from odyssey import records, tracking
+from odyssey.errors import OdysseyError
+from odyssey.layout import Layout
+from odyssey.records import Metric, Record, cell_record, finished_stages, fit
+from odyssey.settings import SPLITS, Settings, load_settings
+from odyssey.stages import report, track
+from odyssey.store import MANIFEST, new_folder, read_json, sha256, write_json
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+ROOT = Path(__file__).parents[1]
+LONG = "sentence_transformers"
+CELLS = [(model, domain) for model in ("tiny", "small") for domain in ("mpmath", LONG)]
+
+
+def study(name: str) -> Settings:
+    """The default study with two of its domains, under another name."""
+    settings = load_settings(ROOT / "params.yaml")
+    domains = {domain: settings.domains[domain] for domain in ("mpmath", LONG)}
+    return settings.model_copy(update={"study": name, "domains": domains})
+
+
+def fill(folder: Path, settings: Settings, seed: int = 0) -> Layout:
+    """Invented results and a small report of them."""
+    layout = Layout(folder / "data")
+    write_results(settings, layout, seed)
+    with new_folder(layout.report, {}) as new:
+        (new / "tables").mkdir()
+        (new / "figures").mkdir()
+        rows = []
+        for model, domain in CELLS:
+            scores = read_json(layout.evaluated(model, domain) / "scores.json")
+            before, after = (scores[key]["nll_sum"] for key in ("zero_shot", "adapted"))
+            row = {"model": model, "domain": domain, "portion": settings.domains[domain].portion}
+            rows.append({**row, "zero_shot": before, "adapted": after, "change": after - before, "mmd": 0.1, "fd": 0.2})
+        pd.DataFrame(rows).to_csv(new / "tables" / "headline.csv", index=False)
+        (new / "figures" / "figure1_tiny.svg").write_text("<svg/>")
+        (new / "report.html").write_text("<p>the page</p>")
+        write_json(new / "metrics.json", {"tiny": {"worse": {"software": 1}}})
+    return layout
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project folder whose store all tests share, each with a study of its own: making a store takes seconds.
+
+    It is the current folder for as long, because MLflow puts artifacts of `mlflow run` there.
+    """
+    folder = tmp_path_factory.mktemp("a project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def project(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nothing of MLflow's or DVC's in the environment."""
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_"))]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def client(store: Path) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return fill(tmp_path, study("any"))
+
+
+def runs(client: MlflowClient, name: str) -> list[Run]:
+    experiment = client.get_experiment_by_name(name)
+    return list(client.search_runs([experiment.experiment_id])) if experiment else []
+
+
+def experiment_tags(client: MlflowClient, name: str) -> dict[str, str]:
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    return dict(experiment.tags)
+
+
+def run_of(found: list[Run], model: str, domain: str) -> Run:
+    (run,) = [r for r in found if (r.data.tags.get("model"), r.data.tags.get("domain")) == (model, domain)]
+    return run
+
+
+# --- what a run holds
+
+
+def test_a_cell_run_is_complete(store: Path, client: MlflowClient, layout: Layout) -> None:
+    settings = study("complete")
+    outcome = tracking.publish(settings, layout)
+    assert (outcome["new"], outcome["kept"]) == (len(CELLS) + 1, 0)
+    found = runs(client, "complete")
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert len(found) == len(CELLS) + 1
+    run = run_of(found, "small", LONG)
+
+    tags = {"study": "complete", "model": "small", "domain": LONG, "portion": "software", "seed": "0"}
+    assert tags.items() <= run.data.tags.items()
+    assert {"git_commit", "git_dirty", "code"} <= run.data.tags.keys()
+    assert run.data.tags[tracking.DIGEST] == outcome["runs"][f"small/{LONG}"]
+
+    params = run.data.params
+    assert params["model.architecture.width"] == "128"
+    assert params["adapt.train_start"] == "0.03"
+    assert params["evaluate.separator"] == '"\\n"'
+    assert params["domain.modules"] == '["sentence_transformers"]'
+    assert not {"model", "domain"} & params.keys()
+    sections = set(settings.model_dump()) - {"study", "seed", "domains", "models", "report"}
+    assert sections <= {key.split(".")[0] for key in params}
+
+    scores = read_json(layout.evaluated("small", LONG) / "scores.json")
+    before, after = (scores[key]["nll_sum"] / scores[key]["tokens"] for key in ("zero_shot", "adapted"))
+    metrics = run.data.metrics
+    assert metrics["perplexity/zero_shot"] == pytest.approx(math.exp(before))
+    assert metrics["perplexity/change"] == pytest.approx(math.exp(after) - math.exp(before))
+    assert metrics["perplexity/ratio"] == pytest.approx(math.exp(after - before))
+    per_byte = scores["adapted"]["nll_sum"] / scores["adapted"]["bytes"] / math.log(2)
+    assert metrics["bits_per_byte/adapted"] == pytest.approx(per_byte)
+    assert (metrics["similarity/n_source"], metrics["similarity/d"]) == (1500, 8)
+    assert {"similarity/mmd", "similarity/fd", "similarity/n_target", "perplexity/adapted"} <= metrics.keys()
+    assert metrics["token_analysis/test_chunks_wanted"] == settings.tokens.chunks
+
+    curves = pd.read_csv(layout.adapted("small", LONG) / "curves.csv")
+    for name in ("train_start", "valid", "test"):
+        history = sorted(client.get_metric_history(run.info.run_id, f"nll/{name}"), key=lambda m: m.step)
+        assert [m.step for m in history] == curves["step"].tolist()
+        assert [m.value for m in history] == pytest.approx(curves[name].tolist())
+    assert len(client.get_metric_history(run.info.run_id, "nll/train")) == 5
+    assert len(client.get_metric_history(run.info.run_id, "learning_rate")) == 5
+
+    assert run.inputs is not None
+    inputs = {i.dataset.name: i for i in run.inputs.dataset_inputs}
+    assert set(inputs) == {"source", *(f"{LONG}/{split}" for split in SPLITS)}
+    for split in SPLITS:
+        held = inputs[f"{LONG}/{split}"]
+        assert held.dataset.digest == hashlib.md5(layout.split(LONG, split).read_bytes()).hexdigest()
+        assert {tag.key: tag.value for tag in held.tags} == {"mlflow.data.context": split}
+        assert json.loads(held.dataset.profile or "") == {"rows": 2, "documents": 1, "words": 8}
+
+    # Beside the store, and addressed so although the folder's name holds a space.
+    folder = next((store / "mlartifacts" / "complete").glob(f"{run.info.run_id}/artifacts"))
+    assert (folder / "figures" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "results" / "scores.json").is_file()
+    assert {path.stem for path in (folder / "manifests").iterdir()} == set(records.CELL_STAGES)
+    for split in ("train", "test"):
+        table = json.loads((folder / "tokens" / f"{split}.json").read_text())
+        assert set(pd.DataFrame(table["data"], columns=table["columns"])["token"]) == set(TOKENS)
+    assert {entry["path"] for entry in json.loads(run.data.tags["mlflow.loggedArtifacts"])} == {
+        "tokens/train.json",
+        "tokens/test.json",
+    }
+
+
+def test_names_are_legal_short_and_kept_at_both_ends() -> None:
+    assert fit("tiny mpmath") == "tiny mpmath"
+    cut = fit("gpt2-large Culture_and_the_arts__Culture_and_Humanities")
+    assert len(cut) == records.NAME_LENGTH
+    assert cut == "gpt2-large C.._Humanities"
+
+
+def test_the_summary_run_is_complete(store: Path, client: MlflowClient, layout: Layout) -> None:
+    settings = study("summed")
+    (store / "dvc.lock").write_text("schema: '2.0'\n")
+    tracking.publish(settings, layout)
+    (run,) = [run for run in runs(client, "summed") if run.info.run_name == "summed summary"]
+    assert run.data.metrics["tiny/worse/software"] == 1
+    note = run.data.tags["mlflow.note.content"]
+    assert note.count(f"| {LONG} |") == 2
+    folder = store / "mlartifacts" / "summed" / run.info.run_id / "artifacts"
+    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    page = {"report.html", "metrics.json", "tables/headline.csv", "figures/figure1_tiny.svg"}
+    assert held == {"dvc.lock", "params.yaml", *(f"report/{name}" for name in page)}
+    assert Settings.model_validate(yaml.safe_load((folder / "params.yaml").read_text())) == settings
+
+
+def test_a_description_fits_into_a_tag() -> None:
+    row = {"model": "m", "domain": "d", "portion": "p"} | dict.fromkeys(
+        ("zero_shot", "adapted", "change", "mmd", "fd"), "1"
+    )
+    text = records._description(study("any"), [row] * 1000)
+    assert len(text) <= records.TAG_LENGTH
+    assert text.endswith("headline.csv`.")
+
+
+def test_the_saved_view_has_the_studys_columns(client: MlflowClient, layout: Layout) -> None:
+    tracking.publish(study("viewed"), layout)
+    tags = experiment_tags(client, "viewed")
+    packed = json.loads(tags[tracking.VIEW_TAG])["state"]
+    state = json.loads(zlib.decompress(base64.b64decode(packed.removeprefix("deflate;"))))
+    metrics = run_of(runs(client, "viewed"), "tiny", "mpmath").data.metrics
+    shown = [column.removeprefix("metrics.").strip("`") for column in state["selectedColumns"][3:]]
+    assert set(shown) <= metrics.keys()
+    assert state["orderByKey"] == "metrics.`perplexity/change`"
+    assert state["runsHiddenMode"] == "SHOW_ALL"
+
+
+# --- again, changed, killed
+
+
+def test_publishing_twice_changes_nothing(store: Path, client: MlflowClient, layout: Layout) -> None:
+    settings = study("twice")
+    track.run(settings, layout)
+    receipt = (layout.track / "published.json").read_bytes()
+    before = [run.to_dictionary() for run in runs(client, "twice")]
+    view = experiment_tags(client, "twice")
+    track.run(settings, layout)
+    assert [run.to_dictionary() for run in runs(client, "twice")] == before
+    assert experiment_tags(client, "twice") == view
+    assert (layout.track / "published.json").read_bytes() == receipt
+    assert json.loads(receipt)["tracking_uri"] == "sqlite:///mlflow.db"
+
+
+def test_a_changed_result_gets_a_run_beside_the_old(client: MlflowClient, layout: Layout) -> None:
+    settings = study("changed")
+    tracking.publish(settings, layout)
+    old = {run.info.run_id for run in runs(client, "changed")}
+    folder = layout.evaluated("tiny", "mpmath")
+    scores = read_json(folder / "scores.json")
+    scores["adapted"]["nll_sum"] *= 1.1
+    with new_folder(folder, {}) as new:
+        write_json(new / "scores.json", scores)
+    outcome = tracking.publish(settings, layout)
+    assert (outcome["new"], outcome["kept"]) == (1, len(CELLS))
+    found = runs(client, "changed")
+    assert old < {run.info.run_id for run in found}
+    assert sum(run.info.run_name == "tiny mpmath" for run in found) == 2
+    other = settings.model_copy(update={"seed": 7})
+    assert tracking.publish(other, layout)["new"] == len(CELLS) + 1
+
+
+def test_the_commit_is_not_part_of_the_identity(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = study("committed")
+    tracking.publish(settings, layout)
+    monkeypatch.setattr(tracking, "git_state", lambda folder: ("0" * 40, False))
+    assert tracking.publish(settings, layout)["new"] == 0
+
+
+def test_an_unfinished_run_is_made_again(client: MlflowClient, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = study("broken")
+
+    def fail(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "_log_files", fail)
+        with pytest.raises(KeyboardInterrupt):
+            tracking.publish(settings, layout)
+    (unfinished,) = runs(client, "broken")
+    assert unfinished.info.status == "RUNNING"
+    tracking.publish(settings, layout)
+    found = runs(client, "broken")
+    assert len(found) == len(CELLS) + 1
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert unfinished.info.run_id not in {run.info.run_id for run in found}
+
+
+# --- beside `mlflow run`
+
+
+def test_a_run_handed_down_is_not_touched(
+    client: MlflowClient, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = client.create_run("0", run_name="of mlflow run")
+    before = client.get_run(parent.info.run_id).to_dictionary()
+    monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    tracking.publish(study("handed"), layout)
+    assert client.get_run(parent.info.run_id).to_dictionary() == before
+    assert len(runs(client, "handed")) == len(CELLS) + 1
+    assert "MLFLOW_RUN_ID" not in os.environ
+
+
+def test_an_entry_point_logs_what_is_there_once(
+    client: MlflowClient, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = study("entered")
+    parent = client.create_run("0")
+    client.log_param(parent.info.run_id, "model", "tiny")
+    monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
+    aside = layout.evaluated("tiny", "mpmath").rename(layout.data / "aside")
+    tracking.log_entry_point(settings, layout, "tiny", "mpmath")
+    metrics = client.get_run(parent.info.run_id).data.metrics
+    assert "nll/test" in metrics
+    assert "perplexity/adapted" not in metrics
+
+    aside.rename(layout.evaluated("tiny", "mpmath"))
+    tracking.log_entry_point(settings, layout, "tiny", "mpmath")
+    run = client.get_run(parent.info.run_id)
+    assert "perplexity/adapted" in run.data.metrics
+    assert run.data.params["model"] == "tiny"
+    assert run.info.status == "RUNNING"  # it is for `mlflow run` to finish
+    assert len(client.get_metric_history(parent.info.run_id, "nll/test")) == settings.adapt.curve_points
+    table = Path(run.info.artifact_uri.removeprefix("file://")) / "tokens" / "test.json"
+    assert len(json.loads(table.read_text())["data"]) == len(TOKENS)
+
+
+@pytest.mark.parametrize("variables", [{}, {"MLFLOW_RUN_ID": "a", "DVC_STAGE": "adapt@tiny"}])
+def test_outside_an_entry_point_mlflow_is_not_even_imported(variables: dict[str, str], layout: Layout) -> None:
+    code = (
+        "import sys; from odyssey import tracking; tracking.log_entry_point(None, None, 'm', 'd');"
+        "sys.exit('mlflow' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **variables, "PYTHONPATH": str(ROOT)})
+
+
+def test_entry_points_quote_their_parameters() -> None:
+    from mlflow.projects._project_spec import load_project
+
+    project = load_project(str(ROOT))  # type: ignore[no-untyped-call]
+    assert project.get_entry_point("main").compute_command({}, None).startswith("python -m dvc repro")
+    for name in ("adapt", "evaluate"):
+        command = project.get_entry_point(name).compute_command({"model": "tiny", "domain": "a; b"}, None)
+        assert command.endswith(f"python -m odyssey {name} --model tiny --domain 'a; b'")
+
+
+# --- results that do not belong together
+
+
+def relink(folder: Path, **made_from: Any) -> None:
+    """Give a folder another origin."""
+    held = read_json(folder / MANIFEST)
+    write_json(folder / MANIFEST, {**held, "made_from": made_from})
+
+
+def test_an_evaluation_of_an_earlier_adaptation_is_refused(layout: Layout) -> None:
+    settings, cell = study("any"), ("tiny", "mpmath")
+    relink(layout.evaluated(*cell), adapted=sha256(layout.adapted(*cell) / MANIFEST))
+    assert "evaluate" in finished_stages(settings, layout, *cell)
+    relink(layout.adapted(*cell), base="another")
+    relink(layout.adapted(*cell), base=sha256(layout.pretrained("tiny") / MANIFEST))
+    assert "evaluate" not in finished_stages(settings, layout, *cell)
+    with pytest.raises(OdysseyError, match=r"evaluate/tiny/mpmath: 'adapted' has changed.*dvc repro evaluate@tiny"):
+        cell_record(settings, layout, *cell)
+
+
+@pytest.mark.parametrize(
+    ("made_from", "what"),
+    [
+        ({"base": "another"}, "'base'"),
+        ({"domain": {"train": "another"}}, "'domain'"),
+        ({"settings": {"learning_rate": 0.5}}, "setting 'learning_rate'"),
+        ({"settings": {"seed": 5}}, "setting 'seed'"),
+    ],
+)
+def test_an_adaptation_with_other_inputs_is_refused(layout: Layout, made_from: dict[str, Any], what: str) -> None:
+    relink(layout.adapted("tiny", "mpmath"), **made_from)
+    with pytest.raises(OdysseyError, match=f"{what} has changed"):
+        cell_record(study("any"), layout, "tiny", "mpmath")
+
+
+def test_a_report_of_other_results_is_refused(layout: Layout) -> None:
+    relink(layout.report, inputs={"evaluate/tiny/mpmath": "another"})
+    with pytest.raises(OdysseyError, match="dvc repro report"):
+        records.summary_record(study("any"), layout)
+
+
+def test_a_missing_result_names_its_stage_and_publishes_nothing(client: MlflowClient, layout: Layout) -> None:
+    (layout.tokens("small", "mpmath") / MANIFEST).unlink()
+    with pytest.raises(OdysseyError, match="dvc repro tokens@small"):
+        tracking.publish(study("missing"), layout)
+    assert runs(client, "missing") == []
+
+
+def test_a_real_report_is_published(tmp_path: Path) -> None:
+    settings, layout = load_settings(ROOT / "tests" / "smoke.yaml"), Layout(tmp_path)
+    write_results(settings, layout)
+    report.run(settings, layout)
+    record = records.summary_record(settings, layout)
+    assert any(name.endswith(".png") for name in record.files)
+    assert record.metrics
+
+
+# --- stores
+
+
+def test_an_address_is_shown_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking._shown("https://me:secret@host:8/mlflow?token=x") == "https://host:8/mlflow"
+    assert tracking._shown("sqlite:////elsewhere/mlflow.db") == "sqlite:////elsewhere/mlflow.db"
+    monkeypatch.setenv("DVC_ROOT", "/elsewhere")
+    assert tracking._uri() == "sqlite:////elsewhere/mlflow.db"
+    assert tracking._shown(tracking._uri()) == "sqlite:///mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://host")
+    assert tracking._uri() == "https://host"
+
+
+def test_a_store_that_is_none_is_named(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text.db").write_text("not a database " * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'text.db'}")
+    with pytest.raises(OdysseyError, match=r"text\.db: not usable as an MLflow store"):
+        tracking.publish(study("any"), layout)
+
+
+def test_metrics_go_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting:
+        sizes: list[int] = []  # noqa: RUF012
+
+        def log_batch(self, run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
+            self.sizes.append(len(metrics) + len(params) + len(tags))
+
+        def log_inputs(self, run_id: str, datasets: Any) -> None: ...
+
+        def log_artifacts(self, run_id: str, folder: str) -> None: ...
+
+    record = Record("r", {"a": "b"}, {f"p{i}": "1" for i in range(150)}, [Metric("m", 0.5, i) for i in range(2500)])
+    tracking._fill(Counting(), "id", record, {})  # type: ignore[arg-type]
+    assert Counting.sizes == [100, 50, 1, 1000, 1000, 500]
+
+
+PUBLISH = """
+import sys
+from pathlib import Path
+from odyssey.layout import Layout
+from odyssey.settings import Settings
+from odyssey.tracking import publish
+settings = Settings.model_validate_json(sys.argv[1])
+print(publish(settings, Layout(Path(sys.argv[2])))["new"])
+"""
+
+
+def publisher(folder: Path, layout: Layout, settings: Settings) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PUBLISH, settings.model_dump_json(), str(layout.data)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_six_first_publishers_at_once(layout: Layout, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    folder = tmp_path / "fresh"
+    folder.mkdir()
+    only = {"models": {"tiny": study("any").models["tiny"]}}
+    processes = [publisher(folder, layout, study(name).model_copy(update=only)) for name in ("one", "two") * 3]
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 6, said
+    assert sorted(int(out) for out, _ in said) == [0, 0, 0, 0, 3, 3]
+    fresh = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    assert [len(runs(fresh, name)) for name in ("one", "two")] == [3, 3]
+
+
+@pytest.mark.slow
+def test_a_killed_publisher_is_healed(client: MlflowClient, store: Path, layout: Layout) -> None:
+    with publisher(store, layout, study("killed")) as process:
+        deadline = time.monotonic() + 60
+        while not runs(client, "killed") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert 0 < len(runs(client, "killed")) < len(CELLS) + 1
+    tracking.publish(study("killed"), layout)
+    found = runs(client, "killed")
+    assert [run.info.status for run in found] == ["FINISHED"] * (len(CELLS) + 1)
+
+
+# --- the UI
+
+
+def test_the_ui_says_what_is_wrong(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OdysseyError, match="no study 'never' there yet"):
+        tracking.serve(study("never"), 5000)
+    tracking.publish(study("served"), layout)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(OdysseyError, match="choose another with --port"):
+            tracking.serve(study("served"), other.getsockname()[1])
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    with pytest.raises(OdysseyError, match="no study 'served' there yet"):
+        tracking.serve(study("served"), 5000)
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+@pytest.fixture
+def server(store: Path, layout: Layout) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    tracking.publish(study("page"), layout)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}; from test_tracking import study\n"
+    code += f"from odyssey import tracking; tracking.serve(study('page'), {port})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=store,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    yield process, port
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=30)
+
+
+@pytest.mark.slow
+def test_the_ui_serves_the_page_that_is_printed(server: tuple[subprocess.Popen[str], int]) -> None:
+    process, port = server
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    assert f"http://127.0.0.1:{port}/#/experiments/" in said
+    assert said.rstrip().endswith(f"workflowType=machine_learning&viewStateShareKey={tracking.VIEW}")
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                assert answer.status == 200
+                return
+        except OSError:
+            assert time.monotonic() < deadline, "the UI did not come up"
+            time.sleep(0.5)
