@@ -19,7 +19,6 @@ from odyssey import encoder as encoders
 from odyssey.cli import main
 from odyssey.corpora.parquet import Row, write_rows
 from odyssey.corpora.textfile import read_rows
-from odyssey.tools import compare_files
 from odyssey.encoder import PINNED, PINNED_SHA256, Encoder, count_truncated, encode, load_encoder
 from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, Layout
@@ -28,6 +27,7 @@ from odyssey.science.splits import generator
 from odyssey.settings import Settings, load_settings
 from odyssey.stages import embed, similarity
 from odyssey.store import new_folder, read_json, write_json
+from odyssey.tools import compare_files
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 CATS = ["The cat sat on the mat.", "A kitten plays with wool.", "Cats sleep most of the day."]

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from odyssey.errors import OdysseyError
 
-
 READ_ROWS = 4096
 """Rows that are read at a time."""
 

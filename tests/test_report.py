@@ -1,0 +1,366 @@
+"""Stage report: its tables, words, figures and page, from invented results."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.container import BarContainer
+from results import write_results
+
+from odyssey import figures, page, tables
+from odyssey.errors import OdysseyError
+from odyssey.layout import Layout
+from odyssey.settings import Settings, load_settings
+from odyssey.stages import report
+from odyssey.store import MANIFEST, new_folder, read_json, write_json
+
+PARAMS = Path(__file__).parent.parent / "params.yaml"
+DOMAINS = ["pandas", "torch", "mlflow", "scipy.stats", "mpmath"]
+
+
+def few(settings: Settings, domains: list[str] = DOMAINS, models: tuple[str, ...] = ("tiny",)) -> Settings:
+    """The default study with fewer domains and models."""
+    chosen = {name: settings.domains[name] for name in domains}
+    return settings.model_copy(update={"domains": chosen, "models": {name: settings.models[name] for name in models}})
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return few(load_settings(PARAMS))
+
+
+@pytest.fixture(scope="module")
+def layout(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    layout = Layout(tmp_path_factory.mktemp("report") / "data")
+    write_results(settings, layout)
+    report.run(settings, layout)
+    return layout
+
+
+def table_of(*rows: tuple[str, str, str, float, float, float]) -> pd.DataFrame:
+    """A headline table from (model, domain, portion, zero_shot, adapted, mmd), one token each."""
+    scores = {
+        (model, domain): {
+            "zero_shot": {"nll_sum": math.log(zero_shot), "tokens": 1, "bytes": 1},
+            "adapted": {"nll_sum": math.log(adapted), "tokens": 1, "bytes": 1},
+        }
+        for model, domain, _, zero_shot, adapted, _ in rows
+    }
+    places = {domain: (domain, portion, mmd, mmd + 0.2, 1500, 400, 384) for _, domain, portion, _, _, mmd in rows}
+    columns = ["domain", "portion", "mmd", "fd", "n_source", "n_target", "d"]
+    return tables.headline(scores, pd.DataFrame(places.values(), columns=columns))
+
+
+def words(headline: pd.DataFrame) -> list[str]:
+    return page.answer(headline, tables.portions(headline), tables.correlations(headline))
+
+
+def test_headline_derives_perplexities_from_sums() -> None:
+    # 10 tokens of ln 8 and of ln 4 nats in 30 bytes: perplexity 8 and 4, 3 and 2 bits a token, 1 and 2/3 a byte.
+    score = {
+        "zero_shot": {"nll_sum": 10 * math.log(8), "tokens": 10, "bytes": 30},
+        "adapted": {"nll_sum": 10 * math.log(4), "tokens": 10, "bytes": 30},
+    }
+    similarity = pd.DataFrame(
+        [("a", "p", 0.1, 0.3, 5, 4, 3)], columns=["domain", "portion", "mmd", "fd", "n_source", "n_target", "d"]
+    )
+    row = tables.headline({("m", "a"): score}, similarity).iloc[0]
+    assert row[["zero_shot", "adapted", "change", "ratio"]].tolist() == pytest.approx([8, 4, -4, 0.5])
+    assert row[["bits_per_byte_zero_shot", "bits_per_byte_adapted"]].tolist() == pytest.approx([1, 2 / 3])
+    assert row[["mmd", "fd", "n_source", "n_target", "d"]].tolist() == [0.1, 0.3, 5, 4, 3]
+
+
+def test_headline_is_sorted_by_model_portion_and_change() -> None:
+    found = table_of(
+        ("z", "far", "science", 100, 50, 0.4),
+        ("z", "up", "software", 10, 11, 0.1),
+        ("z", "down", "software", 10, 9, 0.2),
+        ("a", "up", "software", 10, 12, 0.1),
+    )
+    assert found[["model", "domain"]].values.tolist() == [["z", "far"], ["z", "down"], ["z", "up"], ["a", "up"]]
+
+
+def test_portions_count_and_take_the_median() -> None:
+    found = tables.portions(
+        table_of(("m", "a", "p", 10, 11, 0.1), ("m", "b", "p", 10, 10, 0.1), ("m", "c", "p", 10, 5, 0.1))
+    )
+    assert found.to_dict("records") == [
+        {"model": "m", "portion": "p", "domains": 3, "worse": 1, "better": 1, "median_ratio": pytest.approx(1.0)}
+    ]
+
+
+def test_correlations_of_a_monotone_relation() -> None:
+    # Ratios e^-1, e^-2, e^-4 at distances 1, 2, 4: the log change is minus the distance, so both are -1;
+    # the change itself is only ranked alike.
+    rows = [("m", name, "p", 100.0, 100 * math.exp(-x), float(x)) for name, x in zip("abc", (1, 2, 4), strict=True)]
+    found = tables.correlations(table_of(*rows)).set_index(["change", "distance"])
+    assert found.loc[("log_change", "mmd"), ["n", "spearman", "pearson"]].tolist() == pytest.approx([3, -1, -1])
+    assert found.loc[("change", "mmd"), "spearman"] == pytest.approx(-1)
+    assert -1 < found.loc[("change", "mmd"), "pearson"] < -0.8
+
+
+def test_correlations_show_what_is_inside_the_portions() -> None:
+    # Far domains gain more, but within each portion the farther one gains less.
+    found = tables.correlations(
+        table_of(
+            *[("m", f"near{i}", "near", 100, 90 + i, 0.1 * i) for i in range(3)],
+            *[("m", f"far{i}", "far", 100, 20 + i, 1 + 0.1 * i) for i in range(3)],
+        )
+    )
+    rank = {part: tables.spearman(found, "mmd", portion=part) for part in ("all", "near", "far")}
+    # Ranks 1..6 against 4, 5, 6, 1, 2, 3: 1 - 6 * (6 * 3^2) / (6 * 35) = -19/35.
+    assert rank == pytest.approx({"all": -19 / 35, "near": 1, "far": 1})
+
+
+def test_correlations_are_undefined_for_few_or_equal() -> None:
+    few_rows = table_of(("m", "a", "p", 10, 11, 0.1), ("m", "b", "p", 10, 9, 0.2))
+    equal = table_of(*[("m", name, "p", 10, 11 + i, 0.1) for i, name in enumerate("abc")])
+    for headline in (few_rows, equal):
+        correlations = tables.correlations(headline)
+        assert correlations[["spearman", "pearson"]].isna().all(axis=None)
+        found = tables.metrics(tables.portions(headline), correlations)
+        assert found["m"]["spearman"] == {}
+        json.dumps(found, allow_nan=False)
+        assert "cannot be said" in words(headline)[2]
+
+
+def test_top_tokens_are_the_largest_of_each_direction() -> None:
+    contribution = [0.3, 0.1, 0.2, -0.5, -0.1, 0.0]
+    table = pd.DataFrame({"token_id": range(6), "token": list("abcdef"), "contribution": contribution})
+    found = tables.top_tokens({("m", "d", "test"): table}, top=3)
+    assert found[["direction", "rank", "token"]].values.tolist() == [["up", 1, "a"], ["up", 2, "c"], ["down", 1, "d"]]
+
+
+def test_drawn_domains_are_two_of_each_portion() -> None:
+    portion_of = {f"{portion}{i}": portion for portion in ("a", "b") for i in range(5)} | {"c0": "c"}
+    drawn = tables.draw_domains(portion_of, np.random.default_rng(3))
+    assert [portion_of[domain] for domain in drawn] == ["a", "a", "b", "b", "c"]
+    assert drawn == tables.draw_domains(portion_of, np.random.default_rng(3))
+
+
+def test_portions_are_kept_together() -> None:
+    domains = load_settings(PARAMS).domains
+    mixed = {name: domains[name] for name in ("mpmath", "torch", "networkx", "pandas")}
+    assert list(tables.by_portion(mixed)) == ["mpmath", "networkx", "torch", "pandas"]
+
+
+def test_plain_table_fits_a_terminal() -> None:
+    long = "Culture_and_the_arts__The_arts_and_Entertainment" * 2
+    headline = table_of((long, long, long, 1e9, 1.5e9, 0.1), (long, "b", "q", 123456, 12.5, 0.2))
+    lines = tables.plain(headline, tables.portions(headline)).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any("x1.500" in line for line in lines)
+    assert any("123,456" in line and "12.50" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "+0.00"),
+        (-0.004, "-0.0040"),
+        (2e-5, "+2.00e-05"),
+        (-7.125, "-7.12"),
+        (1234.56, "+1,234.6"),
+        (1e6, "+1.00e+06"),
+    ],
+)
+def test_numbers_to_read(value: float, shown: str) -> None:
+    assert tables.number(value, "+") == shown
+
+
+def test_answer_when_some_got_worse() -> None:
+    often, much, where = words(
+        table_of(*[("m", f"near{i}", "near", 10, 9 + i, 0.1 * i) for i in range(3)], ("m", "far", "far", 80, 20, 1.0))
+    )
+    assert often.startswith("Sometimes: after adaptation, test perplexity was higher on ")
+    assert often.endswith("on 1 of 3 near domains and 0 of 1 far domains with m.")
+    assert much.startswith("The largest rise was ×1.100 (near2 with m: 10.00 to 11.00), ")
+    assert much.endswith("and the largest fall ×0.250 (far with m: 80.00 to 20.00).")
+    assert "no direction that is clear" in where
+
+
+def test_answer_when_all_improved() -> None:
+    often, much, where = words(table_of(*[("m", f"d{i}", "p", 100, 90 / 2**i, float(i)) for i in range(5)]))
+    assert often == "Not here: after adaptation, test perplexity was higher on 0 of 5 p domains with m."
+    assert much.startswith("The smallest fall was ×0.900 (d0 with m")
+    assert "the largest fall ×0.056" in much
+    assert "correlation −1.00 (m) with MMD" in where
+    assert where.endswith("the nearer a domain is to the source corpus, the less adaptation tended to help.")
+
+
+def test_answer_when_all_got_worse_and_the_far_ones_most() -> None:
+    often, much, where = words(table_of(*[("m", f"d{i}", "p", 100, 110 * 2**i, float(i)) for i in range(5)]))
+    assert often.startswith("Always here: ")
+    assert "5 of 5" in often
+    assert much.startswith("The largest rise was ×17.6")
+    assert "the smallest rise ×1.100" in much
+    assert "the more adaptation tended to help" in where
+
+
+def test_answer_names_every_model() -> None:
+    often, _, where = words(
+        table_of(*[(m, f"d{i}", "p", 100, 90 / 2**i, float(i)) for m in ("x", "y") for i in range(5)])
+    )
+    assert "0 of 5 p domains with x; on 0 of 5 p domains with y." in often
+    assert "−1.00 (x) and −1.00 (y)" in where
+
+
+def test_paper_parameters_are_those_marked_in_params() -> None:
+    marked: dict[str, Any] = {}
+    section = ""
+    for line in PARAMS.read_text(encoding="utf-8").splitlines():
+        if found := re.match(r"(\w+):", line):
+            section = found[1]
+        if found := re.match(r"  (\w+): *(\S+) *# paper(?:: *(\S+))?$", line):
+            marked[f"{section}.{found[1]}"] = yaml.safe_load(found[3] or found[2])
+    assert marked == page.PAPER
+
+
+def test_parameters_say_whose_choice_they_are(settings: Settings) -> None:
+    rows = {key: (value, origin) for key, value, origin in page.parameters(settings)}
+    assert rows["adapt.train_start"] == ("0.03", "paper")
+    assert rows["embed.max_texts"] == (str(settings.embed.max_texts), "ours (paper: 50000)")
+    assert rows["evaluate.separator"] == ('"\\n"', "ours")
+    assert rows["domains.pandas"] == ("software; docstrings: pandas", "ours")
+    assert rows["models.tiny.architecture.layers"][1] == "ours"
+
+
+def test_glyphs_that_the_font_lacks_are_escaped() -> None:
+    assert figures.visible(" the") == "␣the"
+    assert figures.visible("中") == "\\u4e2d"
+    assert figures.visible("\U0001f9ea") == "\\U0001f9ea"
+    assert figures.visible("") == "(empty)"
+    assert len(figures.visible("x" * 99)) == 22
+
+
+def test_figure_one_is_symlog_only_where_gains_dwarf_losses() -> None:
+    big = table_of(("m", "a", "p", 300, 60, 0.4), ("m", "b", "q", 10, 11, 0.1))
+    small = table_of(("m", "a", "p", 9, 6, 0.4), ("m", "b", "q", 10, 11, 0.1))
+    for table, scale in ((big, "symlog"), (small, "linear")):
+        figure = figures.perplexity_change(table, "m")
+        axes = figure.axes[0]
+        assert axes.get_yscale() == scale
+        assert scale in axes.get_ylabel()
+        # Bars are zero-shot minus adapted: what improved points up.
+        bars = axes.containers[0]
+        assert isinstance(bars, BarContainer)
+        assert [bar.get_height() > 0 for bar in bars.patches] == [True, False]
+
+
+@pytest.mark.parametrize("count", [1, 20, 60])
+def test_figures_hold_any_number_of_domains(count: int, tmp_path: Path) -> None:
+    """Nothing reaches outside the picture."""
+    rows = [("m", f"a_domain_with_a_long_name_{i}", f"portion{i % 2}", 50.0, 40.0 + i, 0.1 * i) for i in range(count)]
+    headline = table_of(*sorted(rows, key=lambda row: row[2]))
+    for figure in (figures.perplexity_change(headline, "m"), figures.similarity(headline)):
+        figures.save(figure, tmp_path, "figure")
+        whole, used = figure.bbox_inches, figure.get_tightbbox()
+        assert used.x0 > -0.02
+        assert used.y0 > -0.02
+        assert used.x1 < whole.x1 + 0.02
+        assert used.y1 < whole.y1 + 0.02
+
+
+def test_report_holds_every_figure_and_table(settings: Settings, layout: Layout) -> None:
+    names = {path.relative_to(layout.report).as_posix() for path in layout.report.rglob("*.*")}
+    drawn = ["figure1_tiny", "figure2", "figure3_tiny", "figure4_tiny"]
+    kept = ["headline", "similarity", "portions", "correlations", "top_tokens"]
+    wanted = {f"figures/{name}.{kind}" for name in drawn for kind in ("png", "svg")}
+    assert names == wanted | {f"tables/{name}.csv" for name in kept} | {"report.html", "metrics.json", MANIFEST}
+    headline = pd.read_csv(layout.report / "tables" / "headline.csv")
+    assert list(headline.columns[:6]) == ["model", "domain", "portion", "zero_shot", "adapted", "change"]
+    assert list(headline.columns[6:9]) == ["ratio", "bits_per_byte_zero_shot", "bits_per_byte_adapted"]
+    assert list(headline.columns[9:]) == ["mmd", "fd", "n_source", "n_target", "d"]
+    assert sorted(headline["domain"]) == sorted(settings.domains)
+
+
+def test_metrics_are_those_of_the_tables(layout: Layout) -> None:
+    found = read_json(layout.report / "metrics.json")["tiny"]
+    headline = pd.read_csv(layout.report / "tables" / "headline.csv")
+    software = headline[headline["portion"] == "software"]
+    assert found["worse"] == {"software": int((software["change"] > 0).sum()), "science": 0}
+    assert found["median_ratio"]["software"] == pytest.approx(software["ratio"].median(), abs=1e-6)
+    assert set(found["spearman"]) == {"mmd", "fd"}
+
+
+def test_equal_results_give_equal_bytes(settings: Settings, layout: Layout) -> None:
+    before = read_json(layout.report / MANIFEST)
+    report.run(settings, layout)
+    assert read_json(layout.report / MANIFEST) == before
+
+
+def test_page_is_self_contained(layout: Layout) -> None:
+    text = (layout.report / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(?:src|href|action)\s*=\s*["']?(?!["']?data:)|@import|url\(|https?:|<script|<link""", text)
+    assert text.count("<img ") == 4
+
+
+def test_page_escapes_token_text_and_keeps_null(settings: Settings, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data")
+    small = few(settings, ["pandas", "torch", "mpmath"])
+    write_results(small, layout)
+    texts = ["<script>alert('x')</script>", "&amp;", "$x_1$", "null", "NA", '"', "\\n"]
+    table = {"token_id": range(7), "token": texts, "count": 1, "nll_before": 1.0, "nll_after": 2.0}
+    table |= {"change": 1.0, "contribution": np.linspace(0.7, 0.1, 7)}
+    for domain in small.domains:
+        summary = read_json(layout.tokens("tiny", domain) / "summary.json")
+        with new_folder(layout.tokens("tiny", domain), {}) as folder:
+            for split in ("train", "test"):
+                pd.DataFrame(table).to_csv(folder / f"{split}.csv", index=False)
+            write_json(folder / "summary.json", summary)
+    report.run(small, layout)
+    text = (layout.report / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    for token in texts:
+        assert f"<td>{html.escape(token).replace('&quot;', '&#34;').replace('&#x27;', '&#39;')}</td>" in text
+
+
+def test_terminal_table_is_that_of_the_report(settings: Settings, layout: Layout) -> None:
+    text = report.headline(settings, layout)
+    assert text.splitlines()[-1] == f"report: {layout.report / 'report.html'}"
+    assert all(len(line) <= 100 for line in text.splitlines()[:-1])
+    headline = pd.read_csv(layout.report / "tables" / "headline.csv")
+    for row in headline.itertuples():
+        shown = [line.split() for line in text.splitlines() if line.split()[:1] == [row.domain]]
+        assert [shown[0][2], shown[0][3]] == [tables.number(row.zero_shot), tables.number(row.adapted)]
+
+
+def test_a_missing_result_names_its_stage(settings: Settings, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data")
+    with pytest.raises(OdysseyError, match="dvc repro embed"):
+        report.run(settings, layout)
+    with pytest.raises(OdysseyError, match="dvc repro report"):
+        report.headline(settings, layout)
+    write_results(few(settings, DOMAINS[:2]), layout)
+    with pytest.raises(OdysseyError, match=r"mlflow: not there yet; run `dvc repro adapt@tiny`"):
+        report.run(settings, layout)
+    assert not layout.report.exists()
+
+
+def test_a_domain_without_distance_is_named(settings: Settings, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data")
+    write_results(settings, layout)
+    table = pd.read_csv(layout.similarity / "similarity.csv")
+    with new_folder(layout.similarity, {}) as folder:
+        table[table["domain"] != "mpmath"].to_csv(folder / "similarity.csv", index=False)
+    with pytest.raises(OdysseyError, match="no domain 'mpmath'; run `dvc repro similarity`"):
+        report.run(settings, layout)
+
+
+def test_all_improved_is_said_on_the_page(settings: Settings, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data")
+    write_results(settings, layout, worse=False)
+    report.run(settings, layout)
+    text = (layout.report / "report.html").read_text(encoding="utf-8")
+    assert "Not here: after adaptation" in text
+    assert "none got worse" in text
+    assert 'class="worse"' not in text
