@@ -56,6 +56,9 @@ def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, se
         n_embd=architecture.width,
         n_layer=architecture.layers,
         n_head=architecture.heads,
+        # GPT-2's 0.02 belongs to its width of 768. At a tenth of that it starts so slowly that
+        # some seeds never catch up; scaled like this, activations have the same size at any width.
+        initializer_range=0.02 * (768 / architecture.width) ** 0.5,
         # The same function as GPT-2's gelu_new, in one kernel: a third more tokens a second on a CPU.
         activation_function="gelu_pytorch_tanh",
         resid_pdrop=0.0,
