@@ -75,6 +75,8 @@ def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, se
 def load(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model in float32 and its tokenizer, from a folder or the hub, ready to score.
 
+    The model is on the GPU if there is one.
+
     Raises OdysseyError if it is not there, damaged, or would have weights that the
     checkpoint does not hold (transformers would initialise them at random and go on).
     """
@@ -108,8 +110,7 @@ def load(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             f"model '{name}': the checkpoint lacks {len(lacking)} weights ({', '.join(lacking[:3])}, ...), "
             "which would be random; fetch or make it again"
         )
-    model.eval()
-    return model, tokenizer
+    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

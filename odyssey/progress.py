@@ -21,5 +21,7 @@ def bar(iterable: Iterable[Any] | None = None, label: str = "", *, total: float 
         mininterval=0.2 if terminal else 10,
         miniters=None if terminal else 1,
         dynamic_ncols=terminal,
+        # In a log, a bar inside another one would come with empty lines for the other's place.
+        position=None if terminal else 0,
         leave=not terminal,
     )
