@@ -39,7 +39,7 @@ ui: $(STAMP) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
 
 clean: ## delete caches; results and the environment stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build
-	find odyssey tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+	find odyssey tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # .venv/unfinished is there from before the first change until after the last: what an
 # interrupted run left is cleared, as is an environment made for another folder.
