@@ -6,6 +6,7 @@ it is used, so that --help is instant.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -16,61 +17,146 @@ import click
 from odyssey import __version__
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
-from odyssey.settings import PARAMS_FILE, load_settings
+from odyssey.settings import PARAMS_FILE, Settings, load_settings
 
 
 class _Group(click.Group):
-    """Shows an OdysseyError as one line and exits with 1."""
+    """Shows an OdysseyError, or that the disk is full, as one line and exits with 1."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
         except OdysseyError as error:
             raise click.ClickException(str(error)) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f" at {error.filename}" if error.filename else ""
+            raise click.ClickException(
+                f"the disk is full{where}: free some space and run the command again; what was finished is kept"
+            ) from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
-@click.option("--params", default=PARAMS_FILE, show_default=True, help="The study's params file.")
-@click.option("--data", default="data", show_default=True, help="Folder of the pipeline's results.")
+@click.option("--params", default=PARAMS_FILE, show_default=True, help="The file that names the study.")
+@click.option("--data", default="data", show_default=True, help="Folder of the results, one folder a study in it.")
 @click.pass_context
 def main(context: click.Context, params: str, data: str) -> None:
     """Why does additional pretraining sometimes fail to improve?
 
     `dvc repro` runs the stages in order; each is a command here too.
     """
-    context.obj = {"params": params, "layout": Layout(Path(data))}
+    context.obj = {"params": Path(params), "data": Path(data)}
 
 
-def _inputs(context: click.Context) -> tuple[Any, Layout]:
-    return load_settings(context.obj["params"]), context.obj["layout"]
+def _inputs(context: click.Context, study: str | None = None, accept_licenses: bool = False) -> tuple[Settings, Layout]:
+    settings = load_settings(context.obj["params"], study)
+    if accept_licenses:
+        settings = settings.model_copy(update={"accept_licenses": True})
+    return settings, Layout(context.obj["data"] / settings.study)
+
+
+_accepting = click.option(
+    "--accept-licenses", is_flag=True, help="You accept the non-commercial licences of what is fetched."
+)
+
+
+@main.command("study")
+@click.argument("name", required=False)
+@click.option(
+    "--accept-licenses",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    default=False,
+    help="Write that you accept non-commercial licences, too.",
+)
+@click.pass_context
+def use_study(context: click.Context, name: str | None, accept_licenses: bool) -> None:
+    """Switch to the study NAME: write its name into params.yaml. Without NAME, list the studies.
+
+    Every study has results of its own, under data/NAME.
+
+    Example: odyssey study gpt2-small
+    """
+    from odyssey.choice import listing, use
+
+    if name:
+        use(context.obj["params"], name, accept_licenses)
+    click.echo(listing(context.obj["params"]))
 
 
 @main.command()
+@click.argument("name")
+@click.option("--by", type=click.Choice(["mmd", "fd", "change"]), required=True, help="What the domains are ranked by.")
+@click.option("--model", help="Whose change in perplexity, for --by change.")
+@click.option("--count", default=20, show_default=True, help="Domains, half from each end.")
 @click.pass_context
-def sample(context: click.Context) -> None:
+def choose(context: click.Context, name: str, by: Any, model: str | None, count: int) -> None:
+    """Write the domains at both ends of a measure to studies/selections/NAME.yaml, for `adapt_to` of a study.
+
+    By mmd or fd (squared distances): nearest to and farthest from the source corpus. By change
+    (perplexity, adapted - zero-shot): the most improved and the most degraded, the paper's
+    "most extreme 20".
+
+    Example: odyssey choose near-and-far --by mmd
+    """
+    from odyssey.choice import select
+
+    settings, layout = _inputs(context)
+    path = select(settings, layout, context.obj["params"].parent, name, by, count, model)
+    click.echo(path.read_text(encoding="utf-8"), nl=False)
+    click.echo(
+        f"To adapt to these: `adapt_to: {path.relative_to(context.obj['params'].parent).as_posix()}` in a study."
+    )
+
+
+@main.command()
+@click.option("--study", help="A study [default: the one in use].")
+@click.option("--gpu", help="A GPU to plan for, such as A100-80GB [default: this machine's].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def plan(context: click.Context, study: str | None, gpu: str | None, as_json: bool) -> None:
+    """What a study takes, before anything is fetched: downloads, disk, memory (GB), FLOPs, hours.
+
+    The arithmetic is shown, estimates are marked, and it says whether the study fits here.
+
+    Example: odyssey plan --study gpt2-xl --gpu A100-80GB
+    """
+    from odyssey import plan as planning
+
+    click.echo(planning.plan(*_inputs(context, study), gpu, as_json))
+
+
+@main.command()
+@_accepting
+@click.pass_context
+def sample(context: click.Context, accept_licenses: bool) -> None:
     """Draw the source corpus and every domain's splits: rows of text, as Parquet.
 
-    Sizes are in rows, row lengths in words.
+    Sizes are in rows, row lengths in words. What is fetched stays in the hub's cache, and a
+    killed run goes on where it was.
 
     Example: odyssey sample
     """
     from odyssey.stages import sample as stage
 
-    stage.run(*_inputs(context))
+    stage.run(*_inputs(context, accept_licenses=accept_licenses), root=context.obj["params"].parent)
 
 
 @main.command()
-@click.option("--model", required=True, help="A model of the params.")
+@click.option("--model", help="One model of the study; without it, all of them.")
+@_accepting
 @click.pass_context
-def pretrain(context: click.Context, model: str) -> None:
-    """Train a base model from scratch on the source corpus; loss in nats per token.
+def pretrain(context: click.Context, model: str | None, accept_licenses: bool) -> None:
+    """Fetch a published base model, or train one from scratch on the source corpus; loss in nats per token.
 
     Example: odyssey pretrain --model tiny
     """
     from odyssey.stages import pretrain as stage
 
-    stage.run(*_inputs(context), model=model)
+    stage.run(*_inputs(context, accept_licenses=accept_licenses), model=model)
 
 
 @main.command()
@@ -98,14 +184,14 @@ def similarity(context: click.Context) -> None:
 
 
 def _cell_options(command: Any) -> Any:
-    command = click.option("--domain", help="One domain of the params; without it, all of them.")(command)
-    return click.option("--model", required=True, help="A model of the params.")(command)
+    command = click.option("--domain", help="One domain of the study; without it, all of them.")(command)
+    return click.option("--model", help="One model of the study; without it, all of them.")(command)
 
 
 @main.command()
 @_cell_options
 @click.pass_context
-def adapt(context: click.Context, model: str, domain: str | None) -> None:
+def adapt(context: click.Context, model: str | None, domain: str | None) -> None:
     """Pretrain a model further on each domain, one checkpoint each; loss in nats per token.
 
     Finished cells are kept: a rerun does only what is missing or has changed.
@@ -120,7 +206,7 @@ def adapt(context: click.Context, model: str, domain: str | None) -> None:
 @main.command()
 @_cell_options
 @click.pass_context
-def evaluate(context: click.Context, model: str, domain: str | None) -> None:
+def evaluate(context: click.Context, model: str | None, domain: str | None) -> None:
     """Test perplexity (per token) and bits per byte, zero-shot and adapted.
 
     Example: odyssey evaluate --model tiny --domain pandas
@@ -133,7 +219,7 @@ def evaluate(context: click.Context, model: str, domain: str | None) -> None:
 @main.command()
 @_cell_options
 @click.pass_context
-def tokens(context: click.Context, model: str, domain: str | None) -> None:
+def tokens(context: click.Context, model: str | None, domain: str | None) -> None:
     """NLL (nats) before and after, by the id of the predicted token.
 
     Example: odyssey tokens --model tiny --domain pandas
@@ -143,11 +229,11 @@ def tokens(context: click.Context, model: str, domain: str | None) -> None:
     _run_cells(stage, context, model, domain)
 
 
-def _run_cells(stage: Any, context: click.Context, model: str, domain: str | None) -> None:
+def _run_cells(stage: Any, context: click.Context, model: str | None, domain: str | None) -> None:
     """Run a stage over one cell or all, and log a single one to the run of `mlflow run`, if it is in one."""
     settings, layout = _inputs(context)
     stage.run(settings, layout, model=model, domain=domain)
-    if domain is not None:
+    if model is not None and domain is not None:
         from odyssey import tracking
 
         tracking.log_entry_point(settings, layout, model, domain)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from odyssey.corpora import hub
 from odyssey.errors import OdysseyError
 from odyssey.store import sha256 as file_sha256
 
@@ -24,8 +25,6 @@ PINNED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 """Of the official model.safetensors."""
 
 _PACKAGE = "package:"
-# A hub repository also holds the weights in forms that are not wanted (pickle, ONNX, ...).
-_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 # Batches between two reports of progress; rows are sorted by length within as many.
 _BATCHES = 32
 
@@ -136,16 +135,7 @@ def _folder(name: str) -> Path:
         raise OdysseyError("the encoder's name is empty; give a folder or a hub id")
     if Path(name).exists():
         return Path(name)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (OSError, ValueError) as error:  # not found, not reachable, not a valid id
-        first = str(error).strip().partition("\n")[0]
-        raise OdysseyError(
-            f"encoder '{name}': no such folder, and not to be had from the hub ({first}); "
-            "give a folder, or check the id and the network"
-        ) from None
+    return hub.fetch_all(name, hub.MODEL_FILES, "main", "model")
 
 
 def _check_weights(folder: Path, expected: str | None) -> str:

@@ -1,4 +1,4 @@
-"""The paper's Figures 1 to 4: frames in, matplotlib figures out.
+"""The paper's Figures 1 to 6: frames in, matplotlib figures out.
 
 Colours are Okabe and Ito's, told apart with any colour vision, and shapes repeat what they
 say. Equal input gives equal bytes: no dates, no random ids, no user's matplotlibrc.
@@ -15,17 +15,15 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib import font_manager, ft2font
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from odyssey.domain_axis import NAMED, bar_width, cut, domain_axes, middle
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#555555"
-SHADES = ["#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442"]
-"""Backgrounds of the portions, in their order; drawn faintly, and named in the figure."""
-
 SYMLOG_FROM = 10.0
 """Figure 1's axis is linear up to a change of this size, and symlog if any domain's is larger."""
 
@@ -62,16 +60,18 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 
 @_styled
-def perplexity_change(table: pd.DataFrame, model: str) -> Figure:
+def perplexity_change(table: pd.DataFrame, model: str, portions: Sequence[str]) -> Figure:
     """Figure 1: zero-shot minus adapted perplexity of a model's domains, with MMD and FD rescaled.
 
-    `table` has domain, portion, change (adapted minus zero-shot), mmd and fd, in the order of the
+    `table` has id, domain, portion, change (adapted minus zero-shot), mmd and fd, in the order of the
     axis. MMD and FD each run from 0 (their smallest value) to 1 (their largest) on the right axis.
+    `portions` are all of the study's: each keeps its shade in every figure.
     """
     gain = -table["change"].to_numpy(dtype=float)
-    figure, (axes,) = _domains(table, rows=1, panel=2.9)
+    figure, (axes,) = domain_axes(table, portions, rows=1, panel=2.9)
     x = range(1, len(table) + 1)
-    bars = axes.bar(x, gain, width=0.62, color=BLUE, label="perplexity change (left axis)")
+    named, width = len(table) <= NAMED, bar_width(len(table))
+    bars = axes.bar(x, gain, width=width, color=BLUE, label="perplexity change (left axis)")
     scale = "linear scale"
     if abs(gain).max() > SYMLOG_FROM:
         axes.set_yscale("symlog", linthresh=1, linscale=0.7)
@@ -89,15 +89,16 @@ def perplexity_change(table: pd.DataFrame, model: str) -> Figure:
     # Beside each other, so that neither hides the other.
     points = [
         right.plot(
-            [place + shift for place in x],
+            [place + shift * width for place in x],
             _unit(table[column]),
             marker,
             color=colour,
             markeredgecolor="white",
-            markersize=7,
+            markeredgewidth=1.0 if named else 0.3,
+            markersize=7 if named else 3,
             label=f"{column.upper()} (right axis)",
         )[0]
-        for column, marker, colour, shift in (("mmd", "D", ORANGE, -0.2), ("fd", "o", GREEN, 0.2))
+        for column, marker, colour, shift in (("mmd", "D", ORANGE, -0.33), ("fd", "o", GREEN, 0.33))
     ]
     _title(figure, f"Perplexity change after adaptation: {model}", "Above the dashed line: improved. Below: got worse.")
     figure.legend(handles=[bars, *points], loc="outside lower center", ncols=3)
@@ -105,17 +106,21 @@ def perplexity_change(table: pd.DataFrame, model: str) -> Figure:
 
 
 @_styled
-def similarity(table: pd.DataFrame) -> Figure:
-    """Figure 2: MMD and FD of every domain to the source corpus, each on its own axis from zero.
+def similarity(table: pd.DataFrame, source: str, portions: Sequence[str], ids: str = "id of the domain") -> Figure:
+    """Figures 2, 5 and 6: MMD and FD of every domain to the source corpus, each on its own axis from zero.
 
-    `table` has domain, portion, mmd and fd, in the order of the axis.
+    `table` has id, domain, portion, mmd and fd, in the order of the axis; `source` names the corpus,
+    and `ids` says what the ids are.
     """
-    figure, panels = _domains(table, rows=2, panel=1.75)
+    figure, panels = domain_axes(table, portions, rows=2, panel=1.75, ids=ids)
+    edge = 0.5 if len(table) <= NAMED else 0
     for axes, column, colour in zip(panels, ("mmd", "fd"), (ORANGE, GREEN), strict=True):
-        axes.bar(range(1, len(table) + 1), table[column], width=0.62, color=colour, edgecolor=GREY, linewidth=0.5)
+        axes.bar(
+            range(1, len(table) + 1), table[column], bar_width(len(table)), color=colour, edgecolor=GREY, linewidth=edge
+        )
         axes.set_ylim(0, 1.2 * table[column].max() or 1)
         axes.set_ylabel(f"{column.upper()} to the source\n(squared distance)")
-    _title(figure, "Distance of every domain to the source corpus", "Lower: more like what the models have read.")
+    _title(figure, f"Distance of every domain to {source}", "Lower: more like what the models have read.")
     return figure
 
 
@@ -145,7 +150,7 @@ def curves(curves: Mapping[str, pd.DataFrame], portion_of: Mapping[str, str], mo
                 linestyle=line,
                 label=label,
             )
-        axes.set_title(f"{_cut(domain, 44)} ({portion_of[domain]})")
+        axes.set_title(f"{middle(domain, 40)} ({portion_of[domain]})", fontsize=9)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
@@ -188,39 +193,14 @@ def tokens(table: pd.DataFrame, model: str, domain: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set_title(split)
     figure.supxlabel("contribution to the change in mean NLL, in nats per token (right: got worse)", fontsize=9)
-    _title(figure, f"Tokens that changed most: {model} on {_cut(domain, 44)}", "Token (how often it was predicted).")
+    _title(figure, f"Tokens that changed most: {model} on {middle(domain, 44)}", "Token (how often it was predicted).")
     return figure
 
 
 def visible(token: str, longest: int = 22) -> str:
     """A token's text as a figure can show it: spaces as ␣, glyphs that the font lacks as \\u escapes."""
     shown = "".join("␣" if char == " " else char if ord(char) in _glyphs() else _escape(char) for char in token)
-    return _cut(shown, longest) or "(empty)"
-
-
-def _domains(table: pd.DataFrame, rows: int, panel: float) -> tuple[Figure, Sequence[Axes]]:
-    """`rows` panels, `panel` inches high, over the domains: ids and names below, portions shaded and named above."""
-    names = [f"{_cut(domain, 40)}  {i}" for i, domain in enumerate(table["domain"], 1)]
-    height = 1.4 + rows * panel + 0.075 * max(map(len, names))
-    figure = Figure(figsize=(max(7.6, 1.6 + 0.36 * len(table)), height), layout="constrained")
-    panels: list[Axes] = list(figure.subplots(rows, 1, squeeze=False, sharex=True).ravel())
-    portions = list(dict.fromkeys(table["portion"]))
-    for axes in panels:
-        for portion, place in (
-            (name, [i for i, p in enumerate(table["portion"], 1) if p == name]) for name in portions
-        ):
-            shade = SHADES[portions.index(portion) % len(SHADES)]
-            axes.axvspan(place[0] - 0.5, place[-1] + 0.5, color=shade, alpha=0.16, linewidth=0, zorder=0)
-            if axes is panels[0]:
-                middle = (place[0] + place[-1]) / 2
-                axes.annotate(
-                    portion, (middle, 1), (0, 3), ("data", "axes fraction"), "offset points", ha="center", weight="bold"
-                )
-        axes.set_xlim(0.5, len(table) + 0.5)
-    panels[-1].set_xticks(range(1, len(table) + 1), names, rotation=90, fontsize=8)
-    panels[-1].tick_params(axis="x", length=0)
-    panels[-1].set_xlabel("domain and its id")
-    return figure, panels
+    return cut(shown, longest) or "(empty)"
 
 
 def _title(figure: Figure, title: str, reading: str) -> None:
@@ -240,7 +220,3 @@ def _glyphs() -> frozenset[int]:
 
 def _escape(char: str) -> str:
     return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
-
-
-def _cut(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"

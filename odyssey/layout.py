@@ -1,4 +1,4 @@
-"""Where each result lies under data/. The one place that knows."""
+"""Where each result of a study lies under data/<study>/. The one place that knows."""
 
 from __future__ import annotations
 
@@ -6,41 +6,53 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOURCE = "source"
-"""Name of the source corpus where domains are listed beside it."""
+"""Name of the source corpus where domains are listed beside it; no domain can have it."""
+SUMMARY = "summary.json"
+"""Beside a result, the counts and facts that later stages read."""
+PUBLISHED = "published.json"
+"""In the place of a checkpoint, which published one it is."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths of every stage's results below one data folder."""
+    """Paths of every stage's results below one study's folder."""
 
-    data: Path = Path("data")
+    data: Path
 
     @property
     def sample(self) -> Path:
-        """Stage folder: source.parquet, domains/<domain>/<split>.parquet, summary.json."""
+        """Stage folder: source/ and domains/, a cell each."""
         return self.data / "sample"
+
+    def corpus(self, name: str) -> Path:
+        """Cell of the source corpus (rows.parquet) or of a domain (a file a split), with summary.json."""
+        return self.sample / SOURCE if name == SOURCE else self.sample / "domains" / name
 
     @property
     def source(self) -> Path:
         """Rows of the source corpus."""
-        return self.sample / "source.parquet"
+        return self.corpus(SOURCE) / "rows.parquet"
 
     def split(self, domain: str, split: str) -> Path:
         """Rows of one split of a domain."""
-        return self.sample / "domains" / domain / f"{split}.parquet"
+        return self.corpus(domain) / f"{split}.parquet"
 
     def pretrained(self, model: str) -> Path:
-        """Checkpoint and tokenizer of a base model, as transformers saves them."""
+        """Checkpoint and tokenizer of a base model as transformers saves them, or published.json."""
         return self.data / "pretrain" / model
 
     @property
     def embed(self) -> Path:
-        """Stage folder: <corpus>.npy, float32 (n, d), and summary.json."""
+        """Stage folder: a cell for the source corpus and for each domain."""
         return self.data / "embed"
+
+    def embedded(self, corpus: str) -> Path:
+        """Cell of the source corpus or of a domain: vectors.npy, float32 (n, d), and summary.json."""
+        return self.embed / corpus
 
     def embedding(self, corpus: str) -> Path:
         """Embedded rows of the source corpus or of a domain."""
-        return self.embed / f"{corpus}.npy"
+        return self.embedded(corpus) / "vectors.npy"
 
     @property
     def similarity(self) -> Path:

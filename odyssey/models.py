@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from odyssey.corpora import hub
 from odyssey.errors import OdysseyError
+from odyssey.layout import PUBLISHED
 from odyssey.progress import bar
 from odyssey.science.windows import windows
-from odyssey.settings import Architecture
+from odyssey.settings import Architecture, Precision
+from odyssey.store import read_json, sha256, write_json
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 END_OF_TEXT = "<|endoftext|>"
+WORD_START = "\u2581"
+"""What a sentencepiece puts in the place of the space before a word."""
+PIECE = 4 * 1024 * 1024
+"""Characters that are tokenised at once."""
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerBase:
@@ -72,32 +79,52 @@ def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, se
         return GPT2LMHeadModel(config)
 
 
-def load(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model in float32 and its tokenizer, from a folder or the hub, ready to score.
+def pin(checkpoint: str, revision: str | None, folder: Path) -> dict[str, Any]:
+    """Fetch a published checkpoint and write published.json, which stands for it, into a folder; return it.
 
-    The model is on the GPU if there is one.
+    It names the commit that the revision stood for, so that the same bytes are loaded later.
+    Raises OdysseyError as `hub` does.
+    """
+    if Path(checkpoint).exists():
+        files = {path.name: sha256(path) for path in sorted(Path(checkpoint).iterdir()) if path.is_file()}
+        about: dict[str, Any] = {"checkpoint": checkpoint, "commit": None, "files": files}
+    else:
+        commit = hub.resolve(checkpoint, revision or "main", "model")
+        snapshot = hub.fetch_all(checkpoint, hub.MODEL_FILES, commit, "model")
+        names = sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
+        about = {"checkpoint": checkpoint, "commit": commit, "files": names}
+    write_json(folder / PUBLISHED, about)
+    return about
+
+
+def load(
+    name: str | Path, precision: Precision = "float32", *, revision: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer, from a folder or the hub, ready to score.
+
+    The model is on the GPU if there is one. A folder may hold published.json instead of a
+    checkpoint. No code of a checkpoint is ever run, and no pickled weights are read.
 
     Raises OdysseyError if it is not there, damaged, or would have weights that the
     checkpoint does not hold (transformers would initialise them at random and go on).
     """
-    if not str(name).strip():
-        raise OdysseyError("the model's name is empty; give a folder or a hub id")
-    folder = Path(name)
-    if folder.exists() and not (folder / "config.json").is_file():
-        raise OdysseyError(f"{folder}: holds no config.json, so it is no model checkpoint")
-    if not folder.exists() and (folder.is_absolute() or len(folder.parts) > 2 or str(name).startswith(".")):
-        raise OdysseyError(f"{folder}: no such model folder")
+    folder = _checkpoint_folder(name, revision)
     quieten()
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    options = {"local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(name))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), **options)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(name), dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            str(folder),
+            dtype=getattr(torch, precision),
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         first = str(error).strip().partition("\n")[0]
         raise OdysseyError(
             f"model '{name}' cannot be loaded: {first}; check the name, or delete the folder and make it again"
@@ -113,6 +140,33 @@ def load(name: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
+def _checkpoint_folder(name: str | Path, revision: str | None) -> Path:
+    """Where a checkpoint's files are; a published one is fetched, if it is not in the hub's cache."""
+    if not str(name).strip():
+        raise OdysseyError("the model's name is empty; give a folder or a hub id")
+    folder = Path(name)
+    if (folder / PUBLISHED).is_file():
+        about = read_json(folder / PUBLISHED)
+        if about["commit"] is None:
+            _check_unchanged(Path(about["checkpoint"]), about["files"])
+        return _checkpoint_folder(about["checkpoint"], about["commit"])
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise OdysseyError(f"{folder}: holds no config.json, so it is no model checkpoint")
+    if folder.exists():
+        return folder
+    if folder.is_absolute() or len(folder.parts) > 2 or str(name).startswith("."):
+        raise OdysseyError(f"{folder}: no such model folder")
+    return hub.fetch_all(str(name), hub.MODEL_FILES, revision or "main", "model")
+
+
+def _check_unchanged(folder: Path, files: dict[str, str]) -> None:
+    for name, expected in files.items():
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
+            raise OdysseyError(
+                f"{folder / name}: missing or changed since it was looked at; run `dvc repro -f pretrain`"
+            )
+
+
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write checkpoint (safetensors) and tokenizer into a folder."""
     model.save_pretrained(folder)
@@ -124,11 +178,51 @@ def context_of(model: PreTrainedModel) -> int:
     return int(model.config.max_position_embeddings)
 
 
+def newline_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids of the tokens whose text is newlines and nothing else, whatever the tokenizer calls them."""
+    texts = token_texts(tokenizer, range(len(tokenizer)))
+    return [token for token, text in enumerate(texts) if text and not text.strip("\n")]
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> list[str]:
+    """The text of each token by itself, with the space that a sentencepiece marks its start with."""
+    pieces = tokenizer.convert_ids_to_tokens(list(ids))
+    texts = tokenizer.batch_decode([[token] for token in ids], clean_up_tokenization_spaces=False)
+    return [
+        f" {text}" if str(piece).startswith(WORD_START) and not text.startswith(" ") else str(text)
+        for piece, text in zip(pieces, texts, strict=True)
+    ]
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, rows: Iterable[str], separator: str) -> tuple[np.ndarray, int]:
-    """Join rows, tokenise once without special tokens: ids (n,) int64 and the text's length in bytes."""
-    text = separator.join(rows)
-    ids = tokenizer(text, add_special_tokens=False, verbose=False, return_attention_mask=False)["input_ids"]
-    return np.asarray(ids, dtype=np.int64), len(text.encode())
+    """Join rows, tokenise without special tokens: ids (n,) int64 and the text's length in bytes.
+
+    A text of more than PIECE characters is tokenised in pieces that begin with the separator,
+    so that memory stays bounded. With byte-level BPE the ids are those of the whole text, as
+    no token of GPT-2's kind reaches over the start of a row; a sentencepiece tokenizer puts one
+    mark of a word's start before each piece.
+    """
+    ids: list[np.ndarray] = []
+    n_bytes = 0
+    for text in _pieces(rows, separator):
+        found = tokenizer(text, add_special_tokens=False, verbose=False, return_attention_mask=False)["input_ids"]
+        ids.append(np.asarray(found, dtype=np.int64))
+        n_bytes += len(text.encode())
+    return np.concatenate([*ids, np.empty(0, dtype=np.int64)]), n_bytes
+
+
+def _pieces(rows: Iterable[str], separator: str) -> Iterator[str]:
+    """The joined rows, cut before separators into texts of little more than PIECE characters."""
+    held: list[str] = []
+    size = 0
+    for count, row in enumerate(rows):
+        if size > PIECE:
+            yield "".join(held)
+            held, size = [], 0
+        held.append(separator + row if count else row)
+        size += len(held[-1])
+    if held:
+        yield "".join(held)
 
 
 def token_nll(
@@ -190,11 +284,3 @@ def quieten() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-def weights_equal(a: PreTrainedModel, b: PreTrainedModel) -> bool:
-    """Whether two models hold the same weights."""
-    import torch
-
-    other: dict[str, Any] = b.state_dict()
-    return all(torch.equal(value.cpu(), other[key].cpu()) for key, value in a.state_dict().items())

@@ -9,7 +9,14 @@ from typing import Any
 from tqdm import tqdm
 
 
-def bar(iterable: Iterable[Any] | None = None, label: str = "", *, total: float | None = None, unit: str = "it") -> Any:
+def bar(
+    iterable: Iterable[Any] | None = None,
+    label: str = "",
+    *,
+    total: float | None = None,
+    unit: str = "it",
+    disable: bool = False,
+) -> Any:
     """A tqdm bar on standard error with rate and remaining time; a log gets an update every ten seconds."""
     terminal = sys.stderr.isatty()
     return tqdm(
@@ -24,4 +31,5 @@ def bar(iterable: Iterable[Any] | None = None, label: str = "", *, total: float 
         # In a log, a bar inside another one would come with empty lines for the other's place.
         position=None if terminal else 0,
         leave=not terminal,
+        disable=disable,
     )

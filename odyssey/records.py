@@ -11,11 +11,12 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from odyssey.errors import OdysseyError
-from odyssey.layout import SOURCE, Layout
+from odyssey.layout import SOURCE, SUMMARY, Layout
 from odyssey.science.perplexity import Score
 from odyssey.settings import SPLITS, Settings
 from odyssey.store import MANIFEST, check_folder, digest, read_json, sha256
@@ -49,7 +50,7 @@ class Data:
     context: str
     """What it was used for: pretrain, train, valid or test."""
     counts: dict[str, int]
-    """Rows, documents and words in it."""
+    """Rows and words in it, and documents where they are known."""
 
 
 @dataclass
@@ -102,10 +103,9 @@ def cell_record(
     )
     folders = {stage: _folder(layout, stage, model, domain) for stage in CELL_STAGES if stage in stages}
     for stage, folder in folders.items():
-        name = stage if stage == "similarity" else f"{stage}@{model}"
-        check_folder(folder, name)
+        check_folder(folder, stage)
         if outdated := _outdated(settings, layout, stage, model, domain):
-            raise OdysseyError(f"{folder}: {outdated} has changed since it was made; run `dvc repro {name}`")
+            raise OdysseyError(f"{folder}: {outdated} has changed since it was made; run `dvc repro {stage}`")
         _READERS[stage](record, folder)
         record.enclosed[f"manifests/{stage}.json"] = folder / MANIFEST
     record.tags["code"] = digest({stage: _made_from(folder).get("code") for stage, folder in folders.items()})
@@ -164,7 +164,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def _params(settings: Settings, model: str, domain: str) -> dict[str, str]:
     """The settings that concern a cell, as `section.key`: never the bare names of an entry point's parameters."""
-    shared = settings.model_dump(mode="json", exclude={"domains", "models", "report"})
+    # The study is a tag, and `mlflow run -P study=...` logs what was typed under that name.
+    shared = settings.model_dump(mode="json", exclude={"study", "domains", "adapt_to", "models", "report"})
     own = {
         "model": {"name": model, **settings.model(model).model_dump(mode="json")},
         "domain": {"name": domain, **settings.domain(domain).model_dump(mode="json")},
@@ -186,23 +187,30 @@ def _text(value: Any) -> str:
 
 
 def _datasets(layout: Layout, domain: str) -> list[Data]:
-    summary = read_json(layout.sample / "summary.json")
-    source = Data(SOURCE, layout.source, _md5(layout.source), "pretrain", _counts(summary[SOURCE]))
-    splits = [(split, layout.split(domain, split), summary[domain][split]) for split in SPLITS]
+    about, summary = (read_json(layout.corpus(name) / SUMMARY) for name in (SOURCE, domain))
+    source = Data(SOURCE, layout.source, _md5(layout.source), "pretrain", _counts(about))
+    splits = [(split, layout.split(domain, split), summary[split]) for split in SPLITS]
     return [source, *(Data(f"{domain}/{s}", path, _md5(path), s, _counts(about)) for s, path, about in splits)]
 
 
 def _counts(about: Mapping[str, int]) -> dict[str, int]:
-    return {key: about[key] for key in ("rows", "documents", "words")}
+    return {key: about[key] for key in ("rows", "documents", "words") if key in about}
 
 
 def _md5(path: Path) -> str:
     """DVC's hash of a file."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        about = path.stat()
     except FileNotFoundError:
         raise OdysseyError(f"{path}: not there yet; run `dvc repro sample` first") from None
+    return _md5_of(path, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _md5_of(path: Path, _mtime: int, _size: int) -> str:
+    """Computed once for all cells: the source corpus is part of each."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _add_similarity(record: Record, folder: Path) -> None:
@@ -256,7 +264,9 @@ def _compare(name: str, before: float, after: float) -> dict[str, float]:
 
 def _add_tokens(record: Record, folder: Path) -> None:
     """Token tables of train and test, and what they sum to."""
-    for key, value in _flatten(read_json(folder / "summary.json"), "_"):
+    summary = read_json(folder / SUMMARY)
+    record.params["tokens.newline_ids"] = _text(summary.pop("newline_ids", []))
+    for key, value in _flatten(summary, "_"):
         record.metrics.append(Metric(f"token_analysis/{key}", float(value)))
     for split in ("train", "test"):
         record.tables[f"tokens/{split}.json"] = folder / f"{split}.csv"
@@ -285,24 +295,38 @@ def _outdated(settings: Settings, layout: Layout, stage: str, model: str, domain
     DVC sees to that before it runs a stage, but not when a stage is run by itself: then
     new parameters would stand beside old numbers.
     """
-    adapted = _folder(layout, "adapt", model, domain)
+    adapted, embedded = layout.adapted(model, domain), [SOURCE, domain]
     links = {
-        "similarity": [(layout.similarity, "embed", layout.embed), (layout.embed, "sample", layout.sample)],
+        "similarity": [(layout.similarity, f"embed.{name}", layout.embedded(name)) for name in embedded],
         "adapt": [(adapted, "base", layout.pretrained(model))],
         "evaluate": [(layout.evaluated(model, domain), "adapted", adapted)],
         "tokens": [(layout.tokens(model, domain), "adapted", adapted)],
     }
     for folder, name, below in links[stage]:
-        expected = _manifest_digest(below)
-        if _made_from(folder).get(name, expected) != expected:
+        expected, built_on = _manifest_digest(below), _made_from(folder)
+        outer, _, inner = name.partition(".")
+        found = built_on.get(outer, {}).get(inner, expected) if inner else built_on.get(outer, expected)
+        if found != expected:
             return f"'{name}'"
+    if stage == "similarity":
+        rows = {SOURCE: layout.source, domain: layout.split(domain, "train")}
+        for name, path in rows.items():
+            if (held := _held(path)) != _made_from(layout.embedded(name)).get("rows", held):
+                return f"'{name}'"
     if stage == "adapt":
-        splits = {split: sha256(layout.split(domain, split)) for split in SPLITS}
+        splits = {split: _held(layout.split(domain, split)) for split in SPLITS}
         if _made_from(adapted).get("domain", splits) != splits:
             return "'domain'"
-    now = settings.model_dump(mode="json") | {"learning_rate": settings.model(model).adapt_learning_rate}
+    chosen = settings.model(model)
+    now = settings.model_dump(mode="json") | {"learning_rate": chosen.adapt_learning_rate, "context": chosen.context}
     used = _made_from(_folder(layout, stage, model, domain)).get("settings", {})
     return next((f"setting '{key}'" for key in used if key in now and used[key] != now[key]), None)
+
+
+def _held(path: Path) -> str | None:
+    """A file's sha256 as its cell's manifest has it."""
+    manifest = path.parent / MANIFEST
+    return read_json(manifest)["files"].get(path.name) if manifest.is_file() else None
 
 
 def _manifest_digest(folder: Path) -> str | None:

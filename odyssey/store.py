@@ -13,14 +13,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from odyssey.errors import OdysseyError
+from odyssey.progress import bar
 
 MANIFEST = "manifest.json"
+
+Cell = tuple[str, Path, dict[str, Any]]
+"""(name, folder, made_from)"""
 
 
 def sha256(path: Path) -> str:
@@ -98,6 +102,32 @@ def is_current(folder: Path, made_from: dict[str, Any]) -> bool:
     return bool(manifest.get("made_from") == wanted and manifest.get("files") == _hashes(folder))
 
 
+def unfinished(
+    names: Sequence[str],
+    place: Callable[[str], Path],
+    made_from: Callable[[str], dict[str, Any]],
+    label: str,
+    unit: str = "domains",
+) -> list[Cell]:
+    """The cells that are not there or no longer hold; says how many are kept."""
+    cells = [(name, place(name), made_from(name)) for name in names]
+    waiting = [cell for cell in cells if not is_current(*cell[1:])]
+    print(f"{label}: {len(waiting)} of {len(names)} {unit} to do, {len(names) - len(waiting)} kept")
+    return waiting
+
+
+def missing(
+    names: Sequence[str],
+    place: Callable[[str], Path],
+    made_from: Callable[[str], dict[str, Any]],
+    label: str,
+    unit: str = "domains",
+) -> Iterator[Cell]:
+    """Yield the unfinished cells one by one, with a bar over them."""
+    waiting = unfinished(names, place, made_from, label, unit)
+    yield from bar(waiting, label, unit=unit) if len(waiting) > 1 else waiting
+
+
 def check_folder(folder: Path, stage: str) -> str:
     """Return the manifest's digest after checking every file against it.
 
@@ -113,6 +143,23 @@ def check_folder(folder: Path, stage: str) -> str:
             state = "missing" if name not in found else "damaged (its sha256 differs from the manifest's)"
             raise OdysseyError(f"{folder / name}: {state}; delete {folder} and run `dvc repro {stage}`")
     return sha256(folder / MANIFEST)
+
+
+def check_file(path: Path, stage: str) -> str:
+    """Return the sha256 of one file of a cell after comparing it with the manifest beside it.
+
+    What is made from a file's bytes need not be made again when the cell was made again and
+    they are the same. Raises OdysseyError as `check_folder` does.
+    """
+    if not (path.parent / MANIFEST).is_file() or not path.is_file():
+        raise OdysseyError(f"{path}: not there yet; run `dvc repro {stage}` first")
+    found = sha256(path)
+    if read_json(path.parent / MANIFEST)["files"].get(path.name) != found:
+        raise OdysseyError(
+            f"{path}: damaged (its sha256 differs from the manifest's); "
+            f"delete {path.parent} and run `dvc repro {stage}`"
+        )
+    return found
 
 
 def prune(parent: Path, keep: set[str]) -> None:

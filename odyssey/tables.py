@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from odyssey.corpora import m2d2
 from odyssey.science.perplexity import Score
+from odyssey.settings import Settings
 
 Cell = tuple[str, str]
 """(model, domain)"""
@@ -27,6 +29,26 @@ def by_portion(settings_domains: Mapping[str, Any]) -> dict[str, str]:
     portions = list(dict.fromkeys(about.portion for about in settings_domains.values()))
     ranked = sorted(settings_domains.items(), key=lambda item: portions.index(item[1].portion))
     return {domain: about.portion for domain, about in ranked}
+
+
+def portion_order(settings: Settings) -> list[str]:
+    """All of a study's portions, those that models are adapted to first."""
+    domains = [*settings.adapted.values(), *settings.domains.values()]
+    return list(dict.fromkeys(about.portion for about in domains))
+
+
+def number_domains(domains: Mapping[str, Any]) -> pd.DataFrame:
+    """One row a domain, by id: domain, id, and its name as it is displayed.
+
+    M2D2's have the ids and names of the paper's appendix A.2. All others follow, portion by
+    portion; they are called as in the settings.
+    """
+    own = [name for name in by_portion(domains) if domains[name].corpus != "m2d2"]
+    known = {name: (m2d2.domains()[name].id, m2d2.domains()[name].display) for name in domains if name not in set(own)}
+    first = len(m2d2.domains()) + 1 if known else 1
+    known |= {name: (i, name) for i, name in enumerate(own, first)}
+    rows = [(name, *about) for name, about in sorted(known.items(), key=lambda item: item[1][0])]
+    return pd.DataFrame(rows, columns=["domain", "id", "display"])
 
 
 def headline(scores: Mapping[Cell, Mapping[str, Any]], similarity: pd.DataFrame) -> pd.DataFrame:

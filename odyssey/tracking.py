@@ -69,7 +69,7 @@ def publish(settings: Settings, layout: Layout) -> dict[str, Any]:
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
         # Handed down by `mlflow run` through DVC: that run is not ours to write to.
         os.environ.pop(name, None)
-    cells = [(model, domain) for model in settings.models for domain in settings.domains]
+    cells = [(model, domain) for model in settings.models for domain in settings.adapted]
     records = {f"{model}/{domain}": cell_record(settings, layout, model, domain) for model, domain in cells}
     records["summary"] = summary_record(settings, layout)
     digests = {key: record.digest() for key, record in records.items()}

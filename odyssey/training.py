@@ -60,6 +60,7 @@ def train(
     blocks: np.ndarray,
     recipe: Recipe,
     learning_rate: float,
+    seed: int,
     *,
     label: str,
     shuffle: np.random.Generator | None = None,
@@ -68,11 +69,29 @@ def train(
 ) -> list[Step]:
     """Train a model, in place, on blocks (n, context) of token ids.
 
-    Sequences come in their order, or reshuffled for each epoch by `shuffle`. `probe(step)`
-    is called with the model in evaluation mode once that many steps are done, for each of
-    `probe_steps`, 0 included. Raises OdysseyError on a loss that is not finite, naming
-    `label` and the step.
+    Sequences come in their order, or reshuffled for each epoch by `shuffle`; `seed` is for
+    dropout, where the model has any. `probe(step)` is called with the model in evaluation mode
+    once that many steps are done, for each of `probe_steps`, 0 included.
+
+    Raises OdysseyError on a loss that is not finite, naming `label` and the step.
     """
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return _train(model, blocks, recipe, learning_rate, label, shuffle, probe, probe_steps)
+
+
+def _train(
+    model: PreTrainedModel,
+    blocks: np.ndarray,
+    recipe: Recipe,
+    learning_rate: float,
+    label: str,
+    shuffle: np.random.Generator | None,
+    probe: Callable[[int], None] | None,
+    probe_steps: Sequence[int],
+) -> list[Step]:
     import torch
 
     engine = _engine(model, recipe, learning_rate, n_steps(len(blocks), recipe))
@@ -90,24 +109,40 @@ def train(
         for _ in range(recipe.epochs):
             order = shuffle.permutation(len(blocks)) if shuffle is not None else np.arange(len(blocks))
             for k in range(0, len(order), recipe.batch_size):
-                x = torch.from_numpy(blocks[order[k : k + recipe.batch_size]]).to(engine.device)  # (B, T)
+                batch = torch.from_numpy(blocks[order[k : k + recipe.batch_size]]).to(engine.device)  # (B, T)
                 used = float(engine.get_lr()[0])
-                loss = _loss(engine, x)
-                nll = float(loss.item())
+                nll = _step(engine, batch, recipe.engine.micro_batch_size)
                 if not math.isfinite(nll):
                     raise OdysseyError(
                         f"{label}: the loss is {nll} at step {len(steps) + 1}; "
                         f"lower the learning rate ({learning_rate})"
                     )
-                engine.backward(loss)
-                engine.step()
-                tokens += x.numel()
+                tokens += batch.numel()
                 steps.append(Step(len(steps) + 1, tokens, nll, used))
-                progress.update(x.numel())
+                progress.update(batch.numel())
                 look(len(steps))
     model.eval()
     engine.destroy()
     return steps
+
+
+def _step(engine: Any, batch: torch.Tensor, micro: int) -> float:
+    """One optimiser step on batch (B, T), `micro` sequences at a time; its mean NLL before the step.
+
+    Nothing is learned from a batch whose NLL is not finite.
+    """
+    nll = 0.0
+    for start in range(0, len(batch), micro):
+        x = batch[start : start + micro]  # (b, T)
+        # Sequences have one length, so that weighting by their number gives the batch's mean.
+        loss = _loss(engine, x) * (len(x) / len(batch))
+        nll += float(loss.item())
+        if not math.isfinite(nll):
+            return nll
+        engine.set_gradient_accumulation_boundary(start + micro >= len(batch))
+        engine.backward(loss)
+        engine.step()
+    return nll
 
 
 def _loss(engine: Any, x: torch.Tensor) -> torch.Tensor:
@@ -134,6 +169,8 @@ def _engine(model: PreTrainedModel, recipe: Recipe, learning_rate: float, steps:
     # compiler: the answer is given beforehand.
     deepspeed.ops.__compatible_ops__ = defaultdict(bool)
     _single_process()
+    if recipe.engine.activation_checkpointing:
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.95), fused=True
     )
@@ -142,16 +179,27 @@ def _engine(model: PreTrainedModel, recipe: Recipe, learning_rate: float, steps:
         model=model,
         optimizer=optimizer,
         lr_scheduler=scheduler,
-        config={
-            "train_micro_batch_size_per_gpu": recipe.batch_size,
-            "gradient_accumulation_steps": 1,
-            "gradient_clipping": recipe.gradient_clipping,
-            "bf16": {"enabled": recipe.precision == "bfloat16"},
-            "zero_optimization": {"stage": 0},
-            "steps_per_print": 2**31,
-        },
+        config=deepspeed_config(recipe),
     )
     return engine
+
+
+def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
+    """DeepSpeed's configuration of a recipe. Micro-batches are added up in `_step`, not by DeepSpeed:
+    it counts on whole batches, and the last one of an epoch may be small."""
+    zero: dict[str, Any] = {"stage": recipe.engine.zero_stage}
+    if recipe.engine.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    return {
+        "train_micro_batch_size_per_gpu": recipe.engine.micro_batch_size,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": recipe.gradient_clipping,
+        "bf16": {"enabled": recipe.precision == "bfloat16"},
+        "zero_optimization": zero,
+        # The optimiser is torch's on the machine's side too: DeepSpeed's own would have to be compiled.
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 2**31,
+    }
 
 
 def _single_process() -> None:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from odyssey import models
-from odyssey.settings import Architecture, Settings, load_settings
+from odyssey.settings import Architecture, Settings, load_settings, validate
 
 ROOT = Path(__file__).parents[1]
 SHAPE = Architecture(layers=1, width=16, heads=2, context=16, vocabulary=300)
 TEXTS = [f"The value of row {k} is returned; see `frame` and (its) index.\n" * 3 for k in range(40)]
 
 
+def read_study(file: Path, **choice: Any) -> Settings:
+    """A study's file that is not among the project's, validated with seed 0 unless told otherwise."""
+    raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return validate(raw | {"study": file.stem, "seed": 0, "accept_licenses": False} | choice, str(file))
+
+
 @pytest.fixture(scope="session")
 def settings() -> Settings:
-    """The project's own params.yaml."""
-    return load_settings(ROOT / "params.yaml")
+    """The mini-study, whichever study params.yaml names."""
+    return load_settings(ROOT / "params.yaml", "mini").model_copy(update={"seed": 0})
 
 
 @pytest.fixture(scope="session")
 def smoke_settings() -> Settings:
     """The tiny study that the pipeline's smoke run uses."""
-    return load_settings(ROOT / "tests" / "smoke.yaml")
+    return read_study(ROOT / "tests" / "smoke.yaml")
 
 
 @pytest.fixture(scope="session")

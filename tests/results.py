@@ -5,14 +5,15 @@ Small, quick and made from nothing but a seed: for tests of what only reads resu
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from odyssey.layout import SOURCE, Layout
-from odyssey.settings import SPLITS, Settings
+from odyssey.layout import PUBLISHED, SOURCE, SUMMARY, Layout
+from odyssey.settings import SPLITS, HubSource, M2D2Domain, PublishedModel, Settings, TrainedModel
 from odyssey.store import new_folder, write_json
 
 # Display texts as a token table may hold them: escapes, markup, maths, names that pandas takes
@@ -44,21 +45,22 @@ def write_results(settings: Settings, layout: Layout, seed: int = 0, worse: bool
     worse; all other domains are farther and improve a lot. Equal arguments give equal bytes.
     """
     rng = np.random.default_rng(seed)
-    near = next(iter(settings.domains.values())).portion
+    near = next(iter(settings.adapted.values())).portion
     made_from = {"invented": seed, "packages": {"numpy": np.__version__}}
-    with new_folder(layout.sample, made_from) as folder:
-        _sample(folder, settings)
-    with new_folder(layout.embed, made_from) as folder:
-        _embed(folder, settings, rng)
+    rows = _rows()
+    for name in (SOURCE, *settings.domains):
+        with new_folder(layout.corpus(name), made_from) as folder:
+            _sample(folder, settings, name, rows)
+        with new_folder(layout.embedded(name), made_from) as folder:
+            _embed(folder, settings, rng)
     with new_folder(layout.similarity, made_from) as folder:
         _similarity(folder, settings, near, rng)
-    for model in settings.models:
+    for model, about in settings.models.items():
         with new_folder(layout.pretrained(model), made_from) as folder:
-            write_json(folder / "config.json", {"model_type": "gpt2"})
-            _loss(folder, 6.0, 4.0)
-        for place, (domain, about) in enumerate(settings.domains.items()):
-            before = 4.0 + (0.5 if about.portion == near else 1.5) * rng.random()
-            change = (0.1 if worse and place % 2 == 0 else -0.1) if about.portion == near else -1.0
+            _base(folder, about)
+        for place, (domain, of) in enumerate(settings.adapted.items()):
+            before = 4.0 + (0.5 if of.portion == near else 1.5) * rng.random()
+            change = (0.1 if worse and place % 2 == 0 else -0.1) if of.portion == near else -1.0
             after = before + change * (0.5 + rng.random())
             with new_folder(layout.adapted(model, domain), made_from) as folder:
                 write_json(folder / "config.json", {"model_type": "gpt2"})
@@ -70,26 +72,40 @@ def write_results(settings: Settings, layout: Layout, seed: int = 0, worse: bool
                 _token_tables(folder, settings, before, after, rng)
 
 
-def _sample(folder: Path, settings: Settings) -> None:
+def _rows() -> bytes:
+    """A Parquet file of two rows: the same for every split, as writing hundreds of them takes long."""
     rows = pd.DataFrame({"id": ["doc#0", "doc#1"], "document": "doc", "text": ["one row of text", "and one more row"]})
-    size = {"rows": 2, "documents": 1, "words": 8}
-    rows.to_parquet(folder / "source.parquet")
-    for domain in settings.domains:
-        (folder / "domains" / domain).mkdir(parents=True)
-        for split in SPLITS:
-            rows.to_parquet(folder / "domains" / domain / f"{split}.parquet")
-    summary: dict[str, Any] = {d: dict.fromkeys(SPLITS, size) | {"population_rows": 9} for d in settings.domains}
-    write_json(folder / "summary.json", summary | {SOURCE: {**size, "population_rows": 9}})
+    file = io.BytesIO()
+    rows.to_parquet(file)
+    return file.getvalue()
+
+
+def _sample(folder: Path, settings: Settings, name: str, rows: bytes) -> None:
+    """As the stage counts: of the hub's texts no words, of M2D2's rows no documents."""
+    counts: dict[str, Any] = {"rows": 2, "documents": 1, "words": 8}
+    if name == SOURCE:
+        counts.pop("words" if isinstance(settings.source, HubSource) else "", None)
+    else:
+        counts.pop("documents" if isinstance(settings.domains[name], M2D2Domain) else "", None)
+        counts = dict.fromkeys(SPLITS, counts)
+    write_json(folder / SUMMARY, {**counts, "population_rows": 9})
+    for split in ("rows",) if name == SOURCE else SPLITS:
+        (folder / f"{split}.parquet").write_bytes(rows)
 
 
 def _embed(folder: Path, settings: Settings, rng: np.random.Generator) -> None:
-    corpora = {}
-    for name in (SOURCE, *settings.domains):
-        x = rng.normal(size=(4, D))
-        np.save(folder / f"{name}.npy", (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32))
-        corpora[name] = {"n": 4, "population": 9, "truncated": 0}
+    x = rng.normal(size=(4, D))
+    np.save(folder / "vectors.npy", (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32))
     about = {"encoder": settings.embed.encoder, "sha256": "0" * 64, "d": D, "max_seq_length": 256}
-    write_json(folder / "summary.json", {**about, "corpora": corpora})
+    write_json(folder / SUMMARY, {**about, "n": 4, "population": 9, "truncated": 0})
+
+
+def _base(folder: Path, about: TrainedModel | PublishedModel) -> None:
+    if isinstance(about, PublishedModel):
+        write_json(folder / PUBLISHED, {"checkpoint": about.checkpoint, "commit": "0" * 40, "files": []})
+    else:
+        write_json(folder / "config.json", {"model_type": "gpt2"})
+        _loss(folder, 6.0, 4.0)
 
 
 def _similarity(folder: Path, settings: Settings, near: str, rng: np.random.Generator) -> None:
@@ -121,7 +137,7 @@ def _scores(
     n, bytes_ = 500, 1900
     shape = rng.gamma(2, 0.5, n)
     scores: dict[str, Any] = {"separator": settings.evaluate.separator}
-    scores["context"] = settings.models[model].architecture.context
+    scores["context"] = settings.models[model].context
     for name, mean in (("zero_shot", before), ("adapted", after)):
         nll = (shape * mean / shape.mean()).astype(np.float32)
         np.save(folder / f"{name}.npy", nll)
@@ -145,4 +161,4 @@ def _token_tables(folder: Path, settings: Settings, before: float, after: float,
         chunks = {"chunks": min(2, settings.tokens.chunks), "chunks_wanted": settings.tokens.chunks}
         sums = {"nll_before": float(share @ nll_before), "nll_after": float(share @ nll_after)}
         summary[split] = {**chunks, "tokens": int(count.sum()), **sums}
-    write_json(folder / "summary.json", summary)
+    write_json(folder / SUMMARY, {**summary, "newline_ids": [0, 1]})

@@ -19,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from odyssey.cli import main
+from odyssey.corpora.documents import modules
 from odyssey.provenance import code_files
 from odyssey.settings import Settings, load_settings
 
@@ -91,9 +92,8 @@ def test_conda_file_repeats_no_version_but_pythons() -> None:
 
 def test_requirements_are_what_is_imported_read_or_run() -> None:
     provider = {top: {canonicalize_name(d) for d in names} for top, names in packages_distributions().items()}
-    settings = load_settings(ROOT / "params.yaml")
-    corpora = [settings.source.modules, *(domain.modules for domain in settings.domains.values())]
-    read = {module.partition(".")[0] for modules in corpora for module in modules}
+    settings = load_settings(ROOT / "params.yaml", "mini")
+    read = {module.partition(".")[0] for module in modules([settings.source, *settings.domains.values()])}
     read.add(settings.embed.encoder.removeprefix("package:"))
     names = {canonicalize_name(requirement.name) for requirement in required("dev")} - _dev()
     used = {module for path in (ROOT / "odyssey").rglob("*.py") for module in _imported(path)} | read
@@ -146,8 +146,7 @@ def test_a_stage_is_a_command_and_a_module() -> None:
     assert {path.stem for path in files if "\ndef run(" in path.read_text(encoding="utf-8")} == set(STAGES)
     assert set(STAGES) <= set(main.commands)
     for name, stage in stages().items():
-        option = " --model ${item.model}" if "matrix" in stage else ""
-        assert stage["cmd"] == f"python -m odyssey {name}{option}"
+        assert stage["cmd"] == f"python -m odyssey {name}"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -168,17 +167,20 @@ def _package_data() -> list[str]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_the_settings_that_it_reads(stage: str) -> None:
-    listed = stages()[stage]["params"]
-    if listed == [{"params.yaml": None}]:
+    *choice, study = stages()[stage]["params"]
+    sections = study["studies/${study}.yaml"]
+    if sections is None:  # all of it
         return
-    sections = {entry.partition(".")[0] for entry in listed}
-    read = {name for path in code_files(f"odyssey.stages.{stage}") for name in _settings_read(ROOT / path)}
+    sections = {*choice, *sections}
+    # Every stage checks the whole study first; that is not what its results depend on.
+    files = (path for path in code_files(f"odyssey.stages.{stage}") if path.name != "settings.py")
+    read = {name for path in files for name in _settings_read(ROOT / path)}
     assert read <= sections, f"stage '{stage}' reads {sorted(read - sections)}, not among its params in dvc.yaml"
 
 
 def _settings_read(path: Path) -> set[str]:
     """Fields that are taken from a variable called `settings`."""
-    through = {"model": "models", "domain": "domains"}
+    through = {"model": "models", "domain": "domains", "adapted": "adapt_to"}
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "settings":
@@ -186,7 +188,8 @@ def _settings_read(path: Path) -> set[str]:
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "settings.model_dump":
             included = next(keyword.value for keyword in node.keywords if keyword.arg == "include")
             found |= {str(constant.value) for constant in ast.walk(included) if isinstance(constant, ast.Constant)}
-    return found & set(Settings.model_fields)
+    # The study's name is in the outputs' paths, and consent to licences changes no result.
+    return found & set(Settings.model_fields) - {"study", "accept_licenses"}
 
 
 def test_every_stage_depends_on_the_pins() -> None:
@@ -199,7 +202,10 @@ def test_every_result_read_is_one_that_an_earlier_stage_writes() -> None:
         for dependency in stage["deps"]:
             known = [out for out in written if _overlap(dependency, out)]
             assert known or not dependency.startswith("data/"), f"stage '{name}' reads {dependency}: no stage makes it"
-        written += [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
+            assert known or (ROOT / dependency).exists(), f"stage '{name}' depends on {dependency}, which is not there"
+        outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"]]
+        assert all(out.startswith("data/${study}/") for out in outs), f"stage '{name}' mixes studies"
+        written += outs
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -212,9 +218,11 @@ def _overlap(one: str, other: str) -> bool:
 @pytest.mark.parametrize(
     ("path", "ignored"),
     [
-        ("data/sample/source.parquet", True),
-        ("data/adapt/tiny", True),
-        ("data/track/published.json", True),
+        ("data/mini/sample/source/rows.parquet", True),
+        ("data/other/track/published.json", True),
+        ("texts/mine/a.txt", True),
+        ("texts/README.md", False),
+        ("studies/selections/mine.yaml", False),
         ("data/README.md", False),
         ("data/.gitignore", False),
         ("dvc.lock", False),

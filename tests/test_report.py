@@ -14,28 +14,38 @@ import pandas as pd
 import pytest
 import yaml
 from matplotlib.container import BarContainer
+from matplotlib.text import Annotation
 from results import write_results
 
-from odyssey import figures, page, tables
+from odyssey import captions, domain_axis, figures, method, parameters, tables
+from odyssey.corpora import m2d2
 from odyssey.errors import OdysseyError
-from odyssey.layout import Layout
-from odyssey.settings import Settings, load_settings
+from odyssey.layout import SOURCE, SUMMARY, Layout
+from odyssey.settings import HubSource, LocalSource, PublishedModel, Settings, load_settings, studies, validate
 from odyssey.stages import report
 from odyssey.store import MANIFEST, new_folder, read_json, write_json
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
+STUDIES = [name for name in studies(PARAMS.parent) if name != "mine"]  # a user may do anything to that one
 DOMAINS = ["pandas", "torch", "mlflow", "scipy.stats", "mpmath"]
 
 
 def few(settings: Settings, domains: list[str] = DOMAINS, models: tuple[str, ...] = ("tiny",)) -> Settings:
     """The default study with fewer domains and models."""
     chosen = {name: settings.domains[name] for name in domains}
-    return settings.model_copy(update={"domains": chosen, "models": {name: settings.models[name] for name in models}})
+    kept = {name: settings.models[name] for name in models}
+    return settings.model_copy(update={"domains": chosen, "adapt_to": domains, "models": kept})
 
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return few(load_settings(PARAMS))
+    return few(load_settings(PARAMS, "mini").model_copy(update={"seed": 0}))
+
+
+@pytest.fixture(scope="module")
+def paper() -> Settings:
+    """The paper's GPT2-small: 199 domains measured, 20 adapted to."""
+    return load_settings(PARAMS, "gpt2-small").model_copy(update={"seed": 0})
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +54,17 @@ def layout(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Layo
     write_results(settings, layout)
     report.run(settings, layout)
     return layout
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at no picture: figures are made, but not rendered, which takes most of a report's time."""
+
+    def save(figure: object, folder: Path, name: str) -> None:
+        for suffix in ("png", "svg"):
+            (folder / f"{name}.{suffix}").touch()
+
+    monkeypatch.setattr(figures, "save", save)
 
 
 def table_of(*rows: tuple[str, str, str, float, float, float]) -> pd.DataFrame:
@@ -60,8 +81,13 @@ def table_of(*rows: tuple[str, str, str, float, float, float]) -> pd.DataFrame:
     return tables.headline(scores, pd.DataFrame(places.values(), columns=columns))
 
 
+def numbered(headline: pd.DataFrame) -> pd.DataFrame:
+    """As the figures take it."""
+    return headline.assign(id=range(1, len(headline) + 1))
+
+
 def words(headline: pd.DataFrame) -> list[str]:
-    return page.answer(headline, tables.portions(headline), tables.correlations(headline))
+    return captions.answer(headline, tables.portions(headline), tables.correlations(headline))
 
 
 def test_headline_derives_perplexities_from_sums() -> None:
@@ -148,7 +174,7 @@ def test_drawn_domains_are_two_of_each_portion() -> None:
 
 
 def test_portions_are_kept_together() -> None:
-    domains = load_settings(PARAMS).domains
+    domains = load_settings(PARAMS, "mini").domains
     mixed = {name: domains[name] for name in ("mpmath", "torch", "networkx", "pandas")}
     assert list(tables.by_portion(mixed)) == ["mpmath", "networkx", "torch", "pandas"]
 
@@ -214,24 +240,84 @@ def test_answer_names_every_model() -> None:
     assert "−1.00 (x) and −1.00 (y)" in where
 
 
-def test_paper_parameters_are_those_marked_in_params() -> None:
-    marked: dict[str, Any] = {}
-    section = ""
-    for line in PARAMS.read_text(encoding="utf-8").splitlines():
-        if found := re.match(r"(\w+):", line):
-            section = found[1]
-        if found := re.match(r"  (\w+): *(\S+) *# paper(?:: *(\S+))?$", line):
-            marked[f"{section}.{found[1]}"] = yaml.safe_load(found[3] or found[2])
-    assert marked == page.PAPER
+def marked(path: Path) -> dict[str, Any]:
+    """The parameters of a study's file with the comment `# paper`, or `# paper: <value>` where ours differs."""
+    found: dict[str, Any] = {}
+    above: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not (key := re.match(r"( *)([\w.-]+):", line)):
+            continue
+        above = [*above[: len(key[1]) // 2], key[2]]
+        if mark := re.search(r": *(\S+) *# paper(?:: *(\S+).*)?$", line):
+            value = mark[2] or mark[1]
+            found[".".join(above)] = None if value == "all" else yaml.safe_load(value)
+    return found
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_paper_parameters_are_those_marked_in_the_study(study: str) -> None:
+    found = marked(PARAMS.parent / "studies" / f"{study}.yaml")
+    assert found == parameters.stated(load_settings(PARAMS, study))
+
+
+def origins(settings: Settings) -> dict[str, tuple[str, str]]:
+    return {key: (value, origin) for key, value, origin in parameters.parameters(settings)}
 
 
 def test_parameters_say_whose_choice_they_are(settings: Settings) -> None:
-    rows = {key: (value, origin) for key, value, origin in page.parameters(settings)}
+    rows = origins(settings)
     assert rows["adapt.train_start"] == ("0.03", "paper")
     assert rows["embed.max_texts"] == (str(settings.embed.max_texts), "ours (paper: 50000)")
     assert rows["evaluate.separator"] == ('"\\n"', "ours")
     assert rows["domains.pandas"] == ("software; docstrings: pandas", "ours")
     assert rows["models.tiny.architecture.layers"][1] == "ours"
+    assert rows["adapt_to"] == ("all", "ours")
+
+
+def test_parameters_of_the_papers_own_study(paper: Settings) -> None:
+    rows = origins(paper)
+    assert rows["models.gpt2-small.adapt_learning_rate"] == ("5e-05", "paper")
+    assert rows["source.rows"] == ("400000", "paper")
+    assert rows["sample.rows.train"] == ("all", "ours")
+    assert rows["adapt.engine.offload_optimizer"] == ("false", "ours")
+    # One row, not 199; 51 ids of appendix A.2 come before arXiv's, two of them S2ORC's.
+    assert [key for key in rows if key.startswith("domains")] == ["domains"]
+    value = "m2d2 at revision main, 150 S2ORC and 49 Wiki: all of the paper's appendix A.2"
+    assert rows["domains"] == (value, "paper")
+    assert rows["adapt_to"][0].startswith("Society_and_social_sciences__Society, Technology")
+    assert rows["adapt_to"][1] == "paper"
+
+
+@pytest.mark.parametrize(
+    ("corpus", "rows", "origin"),
+    [
+        ("openwebtext", 1000, "ours (paper: 400000)"),
+        ("dolma", 650_000, "paper"),
+        ("redpajama", None, "paper"),
+        ("redpajama", 1000, "ours (paper: all)"),
+    ],
+)
+def test_source_rows_are_compared_with_the_papers(paper: Settings, corpus: Any, rows: int | None, origin: str) -> None:
+    source = HubSource(corpus=corpus, revision="main", rows=rows)
+    assert origins(paper.model_copy(update={"source": source}))["source.rows"][1] == origin
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "rate", "origin"),
+    [
+        ("allenai/OLMo-1B-hf", 8.5e-6, "paper"),
+        ("huggyllama/llama-7b", 5e-6, "paper"),
+        ("openai-community/gpt2-xl", 1e-4, "ours (paper: 5e-05)"),
+        ("somebody/else", 5e-5, "ours"),
+    ],
+)
+def test_learning_rates_are_the_papers_for_its_models(
+    paper: Settings, checkpoint: str, rate: float, origin: str
+) -> None:
+    model = PublishedModel(checkpoint=checkpoint, revision=None, context=1024, adapt_learning_rate=rate)
+    rows = origins(paper.model_copy(update={"models": {"one": model}}))
+    assert rows["models.one.adapt_learning_rate"][1] == origin
+    assert rows["models.one.revision"] == ("none", "ours")
 
 
 def test_glyphs_that_the_font_lacks_are_escaped() -> None:
@@ -246,7 +332,7 @@ def test_figure_one_is_symlog_only_where_gains_dwarf_losses() -> None:
     big = table_of(("m", "a", "p", 300, 60, 0.4), ("m", "b", "q", 10, 11, 0.1))
     small = table_of(("m", "a", "p", 9, 6, 0.4), ("m", "b", "q", 10, 11, 0.1))
     for table, scale in ((big, "symlog"), (small, "linear")):
-        figure = figures.perplexity_change(table, "m")
+        figure = figures.perplexity_change(numbered(table), "m", ["p", "q"])
         axes = figure.axes[0]
         assert axes.get_yscale() == scale
         assert scale in axes.get_ylabel()
@@ -256,13 +342,15 @@ def test_figure_one_is_symlog_only_where_gains_dwarf_losses() -> None:
         assert [bar.get_height() > 0 for bar in bars.patches] == [True, False]
 
 
-@pytest.mark.parametrize("count", [1, 20, 60])
+@pytest.mark.parametrize("count", [1, 4, 40, 199])
 def test_figures_hold_any_number_of_domains(count: int, tmp_path: Path) -> None:
     """Nothing reaches outside the picture."""
     rows = [("m", f"a_domain_with_a_long_name_{i}", f"portion{i % 2}", 50.0, 40.0 + i, 0.1 * i) for i in range(count)]
-    headline = table_of(*sorted(rows, key=lambda row: row[2]))
-    for figure in (figures.perplexity_change(headline, "m"), figures.similarity(headline)):
+    headline, portions = numbered(table_of(*sorted(rows, key=lambda row: row[2]))), ["portion0", "portion1"]
+    drawn = [figures.perplexity_change(headline, "m", portions), figures.similarity(headline, "it", portions)]
+    for figure in drawn:
         figures.save(figure, tmp_path, "figure")
+        assert figure.get_figwidth() <= 11
         whole, used = figure.bbox_inches, figure.get_tightbbox()
         assert used.x0 > -0.02
         assert used.y0 > -0.02
@@ -304,6 +392,7 @@ def test_page_is_self_contained(layout: Layout) -> None:
     assert text.count("<img ") == 4
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_page_escapes_token_text_and_keeps_null(settings: Settings, tmp_path: Path) -> None:
     layout = Layout(tmp_path / "data")
     small = few(settings, ["pandas", "torch", "mpmath"])
@@ -311,7 +400,7 @@ def test_page_escapes_token_text_and_keeps_null(settings: Settings, tmp_path: Pa
     texts = ["<script>alert('x')</script>", "&amp;", "$x_1$", "null", "NA", '"', "\\n"]
     table = {"token_id": range(7), "token": texts, "count": 1, "nll_before": 1.0, "nll_after": 2.0}
     table |= {"change": 1.0, "contribution": np.linspace(0.7, 0.1, 7)}
-    for domain in small.domains:
+    for domain in small.adapted:
         summary = read_json(layout.tokens("tiny", domain) / "summary.json")
         with new_folder(layout.tokens("tiny", domain), {}) as folder:
             for split in ("train", "test"):
@@ -336,12 +425,12 @@ def test_terminal_table_is_that_of_the_report(settings: Settings, layout: Layout
 
 def test_a_missing_result_names_its_stage(settings: Settings, tmp_path: Path) -> None:
     layout = Layout(tmp_path / "data")
-    with pytest.raises(OdysseyError, match="dvc repro embed"):
+    with pytest.raises(OdysseyError, match="dvc repro similarity"):
         report.run(settings, layout)
     with pytest.raises(OdysseyError, match="dvc repro report"):
         report.headline(settings, layout)
     write_results(few(settings, DOMAINS[:2]), layout)
-    with pytest.raises(OdysseyError, match=r"mlflow: not there yet; run `dvc repro adapt@tiny`"):
+    with pytest.raises(OdysseyError, match=r"mlflow: not there yet; run `dvc repro adapt`"):
         report.run(settings, layout)
     assert not layout.report.exists()
 
@@ -356,6 +445,7 @@ def test_a_domain_without_distance_is_named(settings: Settings, tmp_path: Path) 
         report.run(settings, layout)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_all_improved_is_said_on_the_page(settings: Settings, tmp_path: Path) -> None:
     layout = Layout(tmp_path / "data")
     write_results(settings, layout, worse=False)
@@ -364,3 +454,176 @@ def test_all_improved_is_said_on_the_page(settings: Settings, tmp_path: Path) ->
     assert "Not here: after adaptation" in text
     assert "none got worse" in text
     assert 'class="worse"' not in text
+
+
+# --- studies of other kinds
+
+
+@pytest.fixture(scope="module")
+def large(paper: Settings, tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """A report of 199 domains."""
+    layout = Layout(tmp_path_factory.mktemp("large") / "data")
+    write_results(paper, layout)
+    report.run(paper, layout)
+    return layout
+
+
+def test_distances_are_of_all_domains_and_the_rest_of_those_adapted_to(paper: Settings, large: Layout) -> None:
+    similarity = pd.read_csv(large.report / "tables" / "similarity.csv")
+    assert similarity["id"].tolist() == list(range(1, 200))
+    assert similarity["domain"].tolist() == list(m2d2.domains())
+    assert similarity["display"][2] == "Culture and the arts: Culture and Humanities"
+    headline = pd.read_csv(large.report / "tables" / "headline.csv")
+    assert sorted(headline["domain"]) == sorted(paper.adapt_to)
+    assert list(dict.fromkeys(headline["portion"])) == ["Wiki", "S2ORC"]
+    correlations = pd.read_csv(large.report / "tables" / "correlations.csv")
+    assert correlations["n"].tolist() == [20] * 4 + [10] * 8
+
+
+def test_the_page_folds_what_is_long(large: Layout) -> None:
+    text = (large.report / "report.html").read_text(encoding="utf-8")
+    folded = "".join(re.findall(r"<details>.*?</details>", text, re.DOTALL))
+    # The 199 domains by id, and a row for each cell.
+    assert folded.count("<tr") == 1 + 199 + 1 + 20
+    assert "The 199 domains by id, with" in folded
+    assert "<td>Culture and the arts: Culture and Humanities</td>" in folded
+    assert (text.count("<tr") - folded.count("<tr")) < 130
+
+
+@pytest.mark.parametrize(
+    ("corpus", "name"), [("openwebtext", "figure2"), ("dolma", "figure5"), ("redpajama", "figure6")]
+)
+@pytest.mark.usefixtures("undrawn")
+def test_the_distance_figure_has_the_papers_number(paper: Settings, corpus: Any, name: str, tmp_path: Path) -> None:
+    source = HubSource(corpus=corpus, revision="main", rows=None)
+    few_domains = {domain: paper.domains[domain] for domain in ("Art", "hep-ex", "Health_and_fitness")}
+    update = {"source": source, "domains": few_domains, "adapt_to": ["hep-ex", "Art"]}
+    layout = Layout(tmp_path / "data")
+    write_results(paper.model_copy(update=update), layout)
+    report.run(paper.model_copy(update=update), layout)
+    drawn = {path.stem for path in (layout.report / "figures").glob("*.png")}
+    assert drawn == {name, *(f"figure{number}_gpt2-small" for number in (1, 3, 4))}
+    assert pd.read_csv(layout.report / "tables" / "similarity.csv")["id"].tolist() == [1, 13, 113]
+    title = f"Figure {name[-1]}: distance of every domain to {method.NAMES[corpus]}"
+    assert title in (layout.report / "report.html").read_text(encoding="utf-8")
+
+
+def test_shading_follows_the_appendix() -> None:
+    # Art is 1 and Philosophy 36; Wiki is the rest up to 51.
+    found = domain_axis.runs([about.portion for about in m2d2.domains().values()])
+    assert found == [("S2ORC", 1, 1), ("Wiki", 2, 35), ("S2ORC", 36, 36), ("Wiki", 37, 51), ("S2ORC", 52, 199)]
+
+
+def test_many_domains_get_ids_and_each_portion_one_name(large: Layout, paper: Settings) -> None:
+    table = pd.read_csv(large.report / "tables" / "similarity.csv")
+    figure = figures.similarity(table, "OpenWebText", tables.portion_order(paper))
+    below = figure.axes[-1]
+    assert [label.get_text() for label in below.get_xticklabels()] == ["1", *map(str, range(10, 200, 10)), "199"]
+    assert below.get_xticks().tolist() == [1, *range(10, 200, 10), 199]
+    notes = [text for axes in figure.axes for text in axes.texts if isinstance(text, Annotation)]
+    names = {note.get_text(): note.xy[0] for note in notes}
+    assert names == {"Wiki": 18.5, "S2ORC": 125.5}  # the middles of 2 to 35 and of 52 to 199
+
+
+def test_own_domains_follow_those_of_the_appendix(settings: Settings, paper: Settings) -> None:
+    mixed = {"torch": settings.domains["torch"], **{name: paper.domains[name] for name in ("supr-con", "Art")}}
+    assert tables.number_domains(mixed).values.tolist() == [
+        ["Art", 1, "Art"],
+        ["supr-con", 199, "supr-con"],
+        ["torch", 200, "torch"],
+    ]
+    own = few(load_settings(PARAMS, "mini"), ["mpmath", "torch", "networkx"])
+    assert tables.number_domains(own.domains)["domain"].tolist() == ["mpmath", "networkx", "torch"]
+    assert tables.number_domains(own.domains)["id"].tolist() == [1, 2, 3]
+
+
+def test_ids_of_the_first_figure_are_the_places_in_adapt_to(large: Layout) -> None:
+    svg = (large.report / "figures" / "figure1_gpt2-small.svg").read_text(encoding="utf-8")
+    assert "<!-- hep-ex  11 -->" in svg
+    assert "<!-- Society_and_…l_sciences__Society  1 -->" in svg
+
+
+def test_portions_keep_their_shade_in_every_figure(paper: Settings) -> None:
+    # Those adapted to first, so that the first figure decides.
+    assert tables.portion_order(paper) == ["Wiki", "S2ORC"]
+    assert tables.portion_order(paper.model_copy(update={"adapt_to": ["hep-ex"]})) == ["S2ORC", "Wiki"]
+
+
+def said(settings: Settings, folder: Path) -> dict[str, str]:
+    """The method's text of a study with invented results."""
+    layout = Layout(folder)
+    write_results(settings, layout)
+    names = (SOURCE, *settings.domains)
+    sampled, embedded = (
+        {name: read_json(place(name) / SUMMARY) for name in names} for place in (layout.corpus, layout.embedded)
+    )
+    scores = [read_json(layout.evaluated(m, d) / "scores.json") for m in settings.models for d in settings.adapted]
+    return dict(method.method(settings, sampled, embedded, scores))
+
+
+def test_method_of_a_study_that_trains_its_models(settings: Settings, tmp_path: Path) -> None:
+    text = said(settings, tmp_path)
+    assert list(text) == ["sample", "pretrain", "embed", "similarity", "adapt", "evaluate", "tokens"]
+    assert "2 of 9 rows of up to 50 words, from documents that no domain uses" in text["sample"]
+    assert "Domains: 5 of documentation strings, split by document" in text["sample"]
+    assert "is in two splits, nor in the source corpus and in a split." in text["sample"]
+    assert "models adapted to" not in text["sample"]
+    assert "has 4 words on average, one of the source corpus 4." in text["sample"]
+    assert text["pretrain"].startswith("tiny: trained from scratch")
+    assert "after a warm-up over 2% of the steps" in text["pretrain"]
+    assert "ZeRO" not in text["adapt"] + text["pretrain"]
+    assert "micro-batches" not in text["adapt"]
+    assert "Learning rate 0.003 (tiny); 1 epoch; batches of 8 sequences; constant rate" in text["adapt"]
+
+
+def test_method_of_a_study_of_the_paper(paper: Settings, tmp_path: Path) -> None:
+    engine = {"micro_batch_size": 4, "zero_stage": 2, "offload_optimizer": True, "activation_checkpointing": True}
+    raw = {**paper.model_dump(mode="json"), "accept_licenses": False}
+    raw["adapt"] = {**raw["adapt"], "engine": engine}
+    text = said(validate(raw, "test"), tmp_path)
+    assert list(text) == ["sample", "models", "embed", "similarity", "adapt", "evaluate", "tokens"]
+    assert "OpenWebText (Skylion007/openwebtext, revision main), 2 of 9 texts, at random." in text["sample"]
+    assert "199 of M2D2 (machelreid/m2d2, revision main), in its own rows and splits." in text["sample"]
+    assert "whether one is in two corpora was not looked at" in text["sample"]
+    assert "measured for all 199 domains, and models adapted to 20 of them" in text["sample"]
+    assert "near-copies" not in text["sample"]
+    assert "A row of the domains' train splits has 4 words on average." in text["sample"]
+    about = "gpt2-small is openai-community/gpt2 at revision 607a30d783df, read in windows of 1,024 tokens"
+    assert about in text["models"]
+    assert "batches of 16 sequences in micro-batches of 4" in text["adapt"]
+    assert "ZeRO stage 2 with the optimiser's state in the machine's memory" in text["adapt"]
+    assert "bfloat16, the optimiser's weights float32" in text["adapt"]
+    assert "activations are bfloat16" in text["evaluate"]
+    assert "vocabularies" not in text["evaluate"]
+
+
+def test_method_of_a_users_own_texts(settings: Settings, paper: Settings, tmp_path: Path) -> None:
+    source = LocalSource(corpus="local", path="texts/read.jsonl", rows=5)
+    trained = said(settings.model_copy(update={"source": source}), tmp_path / "trained")["sample"]
+    assert "Source corpus: texts/read.jsonl, 2 of 9 rows of up to 50 words, from documents" in trained
+    own = {"domains": settings.domains, "adapt_to": settings.adapt_to, "source": source}
+    published = said(paper.model_copy(update=own), tmp_path / "published")["sample"]
+    assert "Source corpus: the texts of texts/read.jsonl, 2 of 9, at random." in published
+    assert "None of these documents is in two splits. Whether the source corpus holds them too" in published
+
+
+@pytest.mark.parametrize("adapt_to", [["pandas"], ["pandas", "torch", "mlflow"]])
+@pytest.mark.usefixtures("undrawn")
+def test_adapted_domains_of_one_portion(settings: Settings, adapt_to: list[str], tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data")
+    write_results(settings, layout)
+    narrow = settings.model_copy(update={"adapt_to": adapt_to})
+    report.run(narrow, layout)
+    found = read_json(layout.report / "metrics.json")["tiny"]
+    assert set(found["worse"]) == {"software"}
+    assert set(found["spearman"]) == ({"mmd", "fd"} if len(adapt_to) > 2 else set())
+    assert len(pd.read_csv(layout.report / "tables" / "similarity.csv")) == len(settings.domains)
+
+
+def test_a_damaged_summary_is_named(settings: Settings, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data")
+    write_results(settings, layout)
+    (layout.embedded("torch") / SUMMARY).write_text("{}", encoding="utf-8")
+    with pytest.raises(OdysseyError, match=r"torch.summary.json: missing or damaged; delete .* `dvc repro embed`"):
+        report.run(settings, layout)
+    assert not layout.report.exists()

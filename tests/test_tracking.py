@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 import yaml
+from conftest import read_study
 from results import TOKENS, write_results
 
 from odyssey import records, tracking
@@ -42,10 +43,10 @@ CELLS = [(model, domain) for model in ("tiny", "small") for domain in ("mpmath",
 
 
 def study(name: str) -> Settings:
-    """The default study with two of its domains, under another name."""
-    settings = load_settings(ROOT / "params.yaml")
+    """The mini-study with two of its domains, under another name."""
+    settings = load_settings(ROOT / "params.yaml", "mini").model_copy(update={"seed": 0})
     domains = {domain: settings.domains[domain] for domain in ("mpmath", LONG)}
-    return settings.model_copy(update={"study": name, "domains": domains})
+    return settings.model_copy(update={"study": name, "domains": domains, "adapt_to": list(domains)})
 
 
 def fill(folder: Path, settings: Settings, seed: int = 0) -> Layout:
@@ -138,7 +139,7 @@ def test_a_cell_run_is_complete(store: Path, client: MlflowClient, layout: Layou
     assert params["evaluate.separator"] == '"\\n"'
     assert params["domain.modules"] == '["sentence_transformers"]'
     assert not {"model", "domain"} & params.keys()
-    sections = set(settings.model_dump()) - {"study", "seed", "domains", "models", "report"}
+    sections = set(settings.model_dump()) - {"study", "seed", "domains", "adapt_to", "models", "report"}
     assert sections <= {key.split(".")[0] for key in params}
 
     scores = read_json(layout.evaluated("small", LONG) / "scores.json")
@@ -340,7 +341,11 @@ def test_entry_points_quote_their_parameters() -> None:
     from mlflow.projects._project_spec import load_project
 
     project = load_project(str(ROOT))  # type: ignore[no-untyped-call]
-    assert project.get_entry_point("main").compute_command({}, None).startswith("python -m dvc repro")
+    assert project.get_entry_point("main").compute_command({}, None) == (
+        "python -m odyssey study '' --accept-licenses=false && python -m dvc repro && python -m odyssey track"
+    )
+    chosen = project.get_entry_point("main").compute_command({"study": "a; b", "accept_licenses": "true"}, None)
+    assert chosen.startswith("python -m odyssey study 'a; b' --accept-licenses=true && ")
     for name in ("adapt", "evaluate"):
         command = project.get_entry_point(name).compute_command({"model": "tiny", "domain": "a; b"}, None)
         assert command.endswith(f"python -m odyssey {name} --model tiny --domain 'a; b'")
@@ -362,7 +367,7 @@ def test_an_evaluation_of_an_earlier_adaptation_is_refused(layout: Layout) -> No
     relink(layout.adapted(*cell), base="another")
     relink(layout.adapted(*cell), base=sha256(layout.pretrained("tiny") / MANIFEST))
     assert "evaluate" not in finished_stages(settings, layout, *cell)
-    with pytest.raises(OdysseyError, match=r"evaluate/tiny/mpmath: 'adapted' has changed.*dvc repro evaluate@tiny"):
+    with pytest.raises(OdysseyError, match=r"evaluate/tiny/mpmath: 'adapted' has changed.*dvc repro evaluate"):
         cell_record(settings, layout, *cell)
 
 
@@ -389,13 +394,13 @@ def test_a_report_of_other_results_is_refused(layout: Layout) -> None:
 
 def test_a_missing_result_names_its_stage_and_publishes_nothing(client: MlflowClient, layout: Layout) -> None:
     (layout.tokens("small", "mpmath") / MANIFEST).unlink()
-    with pytest.raises(OdysseyError, match="dvc repro tokens@small"):
+    with pytest.raises(OdysseyError, match="dvc repro tokens"):
         tracking.publish(study("missing"), layout)
     assert runs(client, "missing") == []
 
 
 def test_a_real_report_is_published(tmp_path: Path) -> None:
-    settings, layout = load_settings(ROOT / "tests" / "smoke.yaml"), Layout(tmp_path)
+    settings, layout = read_study(ROOT / "tests" / "smoke.yaml"), Layout(tmp_path)
     write_results(settings, layout)
     report.run(settings, layout)
     record = records.summary_record(settings, layout)

@@ -18,12 +18,13 @@ from odyssey import models
 from odyssey.cli import main
 from odyssey.corpora.parquet import Row, write_rows
 from odyssey.errors import OdysseyError
-from odyssey.layout import Layout
-from odyssey.settings import Recipe, Settings
+from odyssey.layout import SOURCE, Layout
+from odyssey.settings import Engine, Recipe, Settings, TrainedModel
 from odyssey.stages import adapt, evaluate, pretrain, tokens
 from odyssey.store import new_folder, sha256
 from odyssey.training import n_steps, rate, train
 
+ENGINE = Engine(micro_batch_size=4, zero_stage=0, offload_optimizer=False, activation_checkpointing=False)
 RECIPE = Recipe(
     epochs=1,
     batch_size=4,
@@ -32,6 +33,7 @@ RECIPE = Recipe(
     weight_decay=0.1,
     gradient_clipping=1.0,
     precision="float32",
+    engine=ENGINE,
 )
 DATA = np.random.default_rng(0).integers(0, 250, size=(10, 16))
 
@@ -49,7 +51,7 @@ def test_rates_worked_out() -> None:
 def test_deepspeed_does_what_a_plain_torch_loop_does(checkpoint: Path) -> None:
     ours, _ = models.load(checkpoint)
     plain, _ = models.load(checkpoint)
-    steps = train(ours, DATA, RECIPE, 1e-2, label="test")
+    steps = train(ours, DATA, RECIPE, 1e-2, 0, label="test")
     optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.1, betas=(0.9, 0.95))
     losses = []
     plain.train()
@@ -81,6 +83,7 @@ def test_probes_come_when_asked_and_order_is_the_generators(checkpoint: Path) ->
             DATA,
             RECIPE,
             1e-2,
+            0,
             label="test",
             shuffle=np.random.default_rng(seed),
             probe=seen.append,
@@ -97,7 +100,45 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_label(checkpoint: Path) -
     with torch.no_grad():
         next(network.parameters()).fill_(float("nan"))
     with pytest.raises(OdysseyError, match=r"tiny on pandas: the loss is nan at step 1"):
-        train(network, DATA, RECIPE, 1e-2, label="tiny on pandas")
+        train(network, DATA, RECIPE, 1e-2, 0, label="tiny on pandas")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"micro_batch_size": 1},
+        {"micro_batch_size": 2, "zero_stage": 1},
+        {"micro_batch_size": 2, "zero_stage": 2},
+        {"zero_stage": 2, "offload_optimizer": True},
+        {"micro_batch_size": 2, "activation_checkpointing": True},
+    ],
+)
+def test_the_engine_changes_memory_and_nothing_else(checkpoint: Path, change: dict[str, Any]) -> None:
+    x = torch.from_numpy(DATA)
+    found = []
+    for engine in (ENGINE, ENGINE.model_copy(update=change)):
+        network, _ = models.load(checkpoint)
+        steps = train(network, DATA, RECIPE.model_copy(update={"engine": engine}), 1e-2, 0, label="test")
+        with torch.inference_mode():
+            found.append(([s.nll for s in steps], network(x).logits))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-4, atol=1e-4)
+
+
+def test_dropout_depends_on_the_seed_alone(checkpoint: Path) -> None:
+    def losses(seed: int) -> list[float]:
+        network, _ = models.load(checkpoint)
+        for module in network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.3
+        torch.rand(7)
+        return [s.nll for s in train(network, DATA, RECIPE, 1e-2, seed, label="test")]
+
+    before = torch.random.get_rng_state()
+    first = losses(1)
+    torch.random.set_rng_state(before)
+    torch.rand(3)
+    assert losses(1) == first != losses(2)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +146,7 @@ def study(smoke_settings: Settings) -> Settings:
     """The smoke study with one model and two domains; texts come from the fixture below."""
     (name, model), *_ = smoke_settings.models.items()
     domains = dict(list(smoke_settings.domains.items())[:2])
-    return smoke_settings.model_copy(update={"models": {name: model}, "domains": domains})
+    return smoke_settings.model_copy(update={"models": {name: model}, "domains": domains, "adapt_to": list(domains)})
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +159,12 @@ def made(study: Settings, tmp_path_factory: pytest.TempPathFactory) -> Layout:
     def rows(name: str, n: int) -> list[Row]:
         return [Row(f"{name}#{k}", name, " ".join([name, *rng.choice(words, 12), "."])) for k in range(n)]
 
-    with new_folder(layout.sample, {}) as folder:
-        inside = Layout(folder.parent)
-        write_rows(folder / inside.source.relative_to(inside.sample), rows("source", 120))
-        for domain in study.domains:
+    with new_folder(layout.corpus(SOURCE), {}) as folder:
+        write_rows(folder / layout.source.name, rows("source", 120))
+    for domain in study.domains:
+        with new_folder(layout.corpus(domain), {}) as folder:
             for split, n in (("train", 60), ("valid", 8), ("test", 10)):
-                write_rows(folder / inside.split(domain, split).relative_to(inside.sample), rows(domain, n))
+                write_rows(folder / layout.split(domain, split).name, rows(domain, n))
     (model,) = study.models
     pretrain.run(study, layout, model=model)
     for stage in (adapt, evaluate, tokens):
@@ -152,7 +193,9 @@ def test_cells_hold_what_they_should(study: Settings, made: Layout) -> None:
             assert sum(int(row["count"]) for row in table) == summary[split]["tokens"]
             assert "\\n" in {row["token"] for row in table}
     losses = [float(row["nll"]) for row in _table(made.pretrained(model) / "loss.csv")]
-    assert losses[0] == pytest.approx(math.log(study.models[model].architecture.vocabulary), rel=0.1)
+    shape = study.models[model]
+    assert isinstance(shape, TrainedModel)
+    assert losses[0] == pytest.approx(math.log(shape.architecture.vocabulary), rel=0.1)
     assert losses[-1] < losses[0]
 
 
@@ -172,7 +215,7 @@ def test_kept_cells_are_not_touched_and_a_lost_one_comes_back_the_same(
     assert (made.adapted(model, second) / "manifest.json").stat().st_mtime_ns == stamp
     assert not (made.data / "adapt" / model / "gone").exists()
     pretrain.run(study, made, model=model)
-    assert "kept" in capsys.readouterr().out
+    assert "0 of 1 models to do, 1 kept" in capsys.readouterr().out
 
 
 def test_missing_and_damaged_inputs_name_the_stage(study: Settings, made: Layout, tmp_path: Path) -> None:
@@ -180,12 +223,12 @@ def test_missing_and_damaged_inputs_name_the_stage(study: Settings, made: Layout
     domain = next(iter(study.domains))
     with pytest.raises(OdysseyError, match="run `dvc repro sample` first"):
         pretrain.run(study, Layout(tmp_path), model=model)
-    with pytest.raises(OdysseyError, match=f"run `dvc repro pretrain@{model}` first"):
+    with pytest.raises(OdysseyError, match="run `dvc repro pretrain` first"):
         adapt.run(study, Layout(tmp_path), model=model)
     copy = Layout(Path(shutil.copytree(made.data, tmp_path / "copy")))
     weights = copy.adapted(model, domain) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
-    with pytest.raises(OdysseyError, match=rf"model\.safetensors: damaged.*adapt@{model}"):
+    with pytest.raises(OdysseyError, match=r"model\.safetensors: damaged.*dvc repro adapt`"):
         evaluate.run(study, copy, model=model, domain=domain)
     with pytest.raises(OdysseyError, match="did you mean"):
         adapt.run(study, copy, model=model, domain=domain + "x")
@@ -195,9 +238,10 @@ def test_a_domain_too_small_is_named(study: Settings, made: Layout, tmp_path: Pa
     (model,) = study.models
     domain = next(iter(study.domains))
     copy = Layout(Path(shutil.copytree(made.data, tmp_path / "copy")))
-    with new_folder(copy.sample, {}) as folder:
-        shutil.copytree(made.sample / "domains", folder / "domains")
-        write_rows(folder / "domains" / domain / "train.parquet", [Row("a#0", "a", "a")])
+    with new_folder(copy.corpus(domain), {}) as folder:
+        for split in ("valid", "test"):
+            shutil.copy(made.split(domain, split), folder)
+        write_rows(folder / "train.parquet", [Row("a#0", "a", "a")])
     with pytest.raises(OdysseyError, match=f"domain '{domain}': its train split is shorter than one context"):
         adapt.run(study, copy, model=model, domain=domain)
 
@@ -209,7 +253,7 @@ def test_errors_reach_the_terminal_as_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [*options, "adapt", "--model", "tiny"])
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
-    assert "run `dvc repro pretrain@tiny` first" in result.output
+    assert "run `dvc repro pretrain` first" in result.output
     assert result.output.count("\n") == 1
 
 

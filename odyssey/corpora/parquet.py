@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from odyssey.errors import OdysseyError
 
@@ -30,10 +34,13 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     Dataset.from_dict(dict(zip(Row._fields, map(list, columns), strict=True))).to_parquet(str(path))
 
 
-def read_texts(path: Path, stage: str = "sample") -> list[str]:
-    """The text column, in order; raises OdysseyError naming the stage to run, or the damaged file."""
+def read_texts(path: Path, chosen: NDArray[np.int64] | None = None) -> list[str]:
+    """The text column, in order, or the rows at the places `chosen` (ascending) only.
+
+    Raises OdysseyError naming the stage to run, or the damaged file.
+    """
     if not path.is_file():
-        raise OdysseyError(f"{path}: not there yet; run `dvc repro {stage}` first")
+        raise OdysseyError(f"{path}: not there yet; run `dvc repro sample` first")
     import pyarrow.lib
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
@@ -41,7 +48,16 @@ def read_texts(path: Path, stage: str = "sample") -> list[str]:
     try:
         # Streamed: nothing is copied into a cache of the user's home first.
         rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
-        return [text for batch in rows.iter(batch_size=READ_ROWS) for text in batch["text"]]
+        batches = (batch["text"] for batch in rows.iter(batch_size=READ_ROWS))
+        return list(chain.from_iterable(batches)) if chosen is None else list(_at(batches, chosen))
     except (pyarrow.lib.ArrowException, DatasetGenerationError, OSError, KeyError) as error:
         message = str(error).splitlines()[0]
-        raise OdysseyError(f"{path}: not a readable Parquet file ({message}); run `dvc repro -f {stage}`") from None
+        raise OdysseyError(f"{path}: not a readable Parquet file ({message}); run `dvc repro -f sample`") from None
+
+
+def _at(batches: Iterable[list[str]], chosen: NDArray[np.int64]) -> Iterator[str]:
+    start = 0
+    for batch in batches:
+        first, last = np.searchsorted(chosen, [start, start + len(batch)])
+        yield from (batch[place - start] for place in chosen[first:last].tolist())
+        start += len(batch)

@@ -17,6 +17,20 @@ def generator(seed: int, *purpose: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(key, "little")])
 
 
+def share_out(available: int, limits: Mapping[str, int | None]) -> dict[str, int]:
+    """Rows wanted of each split of `available` rows: its limit, or where that is None an equal share of the rest.
+
+    Beside an open split the limited ones get at most a tenth of the rows each, so that a small
+    corpus still has something to train on.
+    """
+    if all(limit is not None for limit in limits.values()):
+        return {name: limit for name, limit in limits.items() if limit is not None}
+    tenth = max(1, available // 10)
+    limited = {name: min(limit, tenth) for name, limit in limits.items() if limit is not None}
+    rest = available - sum(limited.values())
+    return {name: limited.get(name, max(1, rest // (len(limits) - len(limited)))) for name in limits}
+
+
 def split_documents(
     documents: Sequence[Sequence[T]], wanted: Mapping[str, int], rng: np.random.Generator
 ) -> tuple[dict[str, list[T]], list[int]]:

@@ -14,7 +14,7 @@ from odyssey.layout import Layout
 from odyssey.provenance import code_digest, versions
 from odyssey.science.windows import blocks
 from odyssey.settings import Settings
-from odyssey.stages.cells import missing_cells, split_digests
+from odyssey.stages.cells import chosen_models, missing_cells, split_digests
 from odyssey.store import check_folder, new_folder, write_csv
 
 if TYPE_CHECKING:
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 CURVES = ("train_start", "valid", "test")
 
 
-def run(settings: Settings, layout: Layout, *, model: str, domain: str | None = None) -> None:
-    """Adapt `model` to each domain, or to the one given; kept cells are left alone."""
+def run(settings: Settings, layout: Layout, *, model: str | None = None, domain: str | None = None) -> None:
+    """Adapt each model to each domain, or those given; finished cells are left alone."""
+    for name in chosen_models(settings, model, layout.data / "adapt"):
+        _run_model(settings, layout, name, domain)
+
+
+def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None) -> None:
     chosen = settings.model(model)
-    base = check_folder(layout.pretrained(model), f"pretrain@{model}")
-    check_folder(layout.sample, "sample")
+    base = check_folder(layout.pretrained(model), "pretrain")
 
     def made_from(name: str) -> dict[str, Any]:
         return {
@@ -36,6 +40,7 @@ def run(settings: Settings, layout: Layout, *, model: str, domain: str | None = 
             "settings": {
                 **settings.model_dump(include={"seed", "adapt", "evaluate"}),
                 "learning_rate": chosen.adapt_learning_rate,
+                "context": chosen.context,
             },
             "code": code_digest(__name__),
             "packages": versions("torch", "transformers", "deepspeed"),
@@ -49,9 +54,9 @@ def run(settings: Settings, layout: Layout, *, model: str, domain: str | None = 
 def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: Path) -> None:
     from odyssey.training import Step, n_steps, train
 
-    recipe, rules = settings.adapt, settings.evaluate
-    network, tokenizer = models.load(layout.pretrained(model))
-    context = models.context_of(network)
+    recipe, rules, chosen = settings.adapt, settings.evaluate, settings.model(model)
+    context = chosen.context
+    network, tokenizer = models.load(layout.pretrained(model), recipe.precision)
     texts = {split: read_texts(layout.split(domain, split)) for split in ("train", "valid", "test")}
     start = texts["train"][: math.ceil(recipe.train_start * len(texts["train"]))]
     watched = {"train_start": start, "valid": texts["valid"], "test": texts["test"]}
@@ -71,7 +76,8 @@ def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: 
         network,
         data,
         recipe,
-        settings.model(model).adapt_learning_rate,
+        chosen.adapt_learning_rate,
+        settings.seed,
         label=f"{model} on {domain}",
         probe=probe,
         probe_steps=points,

@@ -1,4 +1,4 @@
-"""A model's cells: one folder a domain, made one after another in one process."""
+"""A stage's cells of models and domains."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from odyssey.layout import Layout
-from odyssey.progress import bar
 from odyssey.settings import SPLITS, Settings
-from odyssey.store import is_current, prune, sha256
+from odyssey.store import Cell, check_file, missing, prune
+
+
+def chosen_models(settings: Settings, model: str | None, parent: Path) -> list[str]:
+    """The model asked for, or all of the study's; then what `parent` holds of others is deleted."""
+    if model is not None:
+        settings.model(model)
+        return [model]
+    prune(parent, keep=set(settings.models))
+    return list(settings.models)
 
 
 def missing_cells(
@@ -19,25 +27,20 @@ def missing_cells(
     place: Callable[[str, str], Path],
     made_from: Callable[[str], dict[str, Any]],
     label: str,
-) -> Iterator[tuple[str, Path, dict[str, Any]]]:
-    """Yield (domain, folder, made_from) of the cells that are not there or no longer hold.
+) -> Iterator[Cell]:
+    """Yield a model's cells, one a domain that models are adapted to, that are not there or no longer hold.
 
     With a domain only its cell is looked at; without, all of the study's, and folders of
     domains that the study no longer has are deleted, so that the output is the study's.
     """
-    settings.model(model)
     if domain is not None:
         settings.domain(domain)
     else:
-        prune(place(model, "any").parent, keep=set(settings.domains))
-    names = [domain] if domain is not None else list(settings.domains)
-    wanted = {name: made_from(name) for name in names}
-    waiting = [name for name in names if not is_current(place(model, name), wanted[name])]
-    print(f"{label} {model}: {len(waiting)} of {len(names)} domains to do, {len(names) - len(waiting)} kept")
-    for name in bar(waiting, f"{label} {model}", unit="domains") if len(waiting) > 1 else waiting:
-        yield name, place(model, name), wanted[name]
+        prune(place(model, "any").parent, keep=set(settings.adapted))
+    names = [domain] if domain is not None else list(settings.adapted)
+    return missing(names, lambda name: place(model, name), made_from, f"{label} {model}")
 
 
 def split_digests(layout: Layout, domain: str) -> dict[str, str]:
-    """sha256 of a domain's splits."""
-    return {split: sha256(layout.split(domain, split)) for split in SPLITS}
+    """sha256 of a domain's splits, checked."""
+    return {split: check_file(layout.split(domain, split), "sample") for split in SPLITS}

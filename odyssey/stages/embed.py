@@ -7,64 +7,83 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from odyssey.corpora.parquet import read_texts
-from odyssey.encoder import count_truncated, encode, load_encoder
+from odyssey.encoder import Encoder, count_truncated, encode, load_encoder
 from odyssey.errors import OdysseyError
-from odyssey.layout import SOURCE, Layout
+from odyssey.layout import SOURCE, SUMMARY, Layout
 from odyssey.progress import bar
 from odyssey.provenance import code_digest, versions
 from odyssey.science.splits import generator
 from odyssey.settings import Settings
-from odyssey.store import check_folder, is_current, new_folder, read_json, write_json
+from odyssey.store import check_file, missing, new_folder, prune, read_json, write_json
+
+LONG = 10_000
+"""Rows from which a corpus gets a progress bar of its own."""
 
 
 def run(settings: Settings, layout: Layout) -> None:
-    """Write layout.embed: <corpus>.npy, float32 (n, d), and summary.json; keep it if it still holds."""
-    made_from = {
-        "sample": check_folder(layout.sample, "sample"),
-        "settings": {**settings.model_dump(include={"seed", "embed"}), "domains": list(settings.domains)},
-        "code": code_digest(__name__),
-        "packages": versions("torch", "transformers", "sentence-transformers"),
-    }
-    if is_current(layout.embed, made_from):
-        print(f"embed: kept {layout.embed}")
-        return
+    """Write a cell for the source corpus and each domain: vectors.npy, float32 (n, d), and summary.json."""
+    rule, names = settings.embed, [SOURCE, *settings.domains]
+    code, packages = code_digest(__name__), versions("torch", "transformers", "sentence-transformers")
+
+    def made_from(name: str) -> dict[str, Any]:
+        return {
+            "rows": check_file(_rows_of(layout, name), "sample"),
+            "settings": settings.model_dump(include={"seed", "embed"}),
+            "code": code,
+            "packages": packages,
+        }
+
+    prune(layout.embed, keep=set(names))
+    cells = missing(names, layout.embedded, made_from, "embed", unit="corpora")
+    sizes = {name: _size(settings, layout, name) for name in names}
+    encoder = None
+    for name, folder, origin in cells:
+        encoder = encoder or load_encoder(rule.encoder, rule.sha256)
+        with new_folder(folder, origin) as temporary:
+            _embed(settings, layout, name, *sizes[name], encoder, temporary)
+
+
+def _rows_of(layout: Layout, name: str) -> Path:
+    return layout.source if name == SOURCE else layout.split(name, "train")
+
+
+def _size(settings: Settings, layout: Layout, name: str) -> tuple[int, int]:
+    """Rows to embed of a corpus, and rows that there are of it."""
     rule = settings.embed
-    populations = _populations(settings, layout)
-    sizes = {name: sample_size(rows, rule.fraction, rule.max_texts) for name, rows in populations.items()}
-    for name, n in sizes.items():
-        if n < 2:
-            raise OdysseyError(f"'{name}': {n} of its {populations[name]} rows would be embedded; FD needs at least 2")
-    encoder = load_encoder(rule.encoder, rule.sha256)
-    corpora: dict[str, dict[str, int]] = {}
-    with (
-        new_folder(layout.embed, made_from) as folder,
-        bar(label="embed", total=sum(sizes.values()), unit="row") as progress,
-    ):
-        for name, n in sizes.items():
-            path = layout.source if name == SOURCE else layout.split(name, "train")
-            rows = draw(read_texts(path), n, generator(settings.seed, "embed", name))
-            x = encode(encoder, rows, rule.batch_size, progress.update)
-            np.save(folder / layout.embedding(name).name, x, allow_pickle=False)
-            truncated = count_truncated(encoder, rows)
-            corpora[name] = {"n": n, "population": populations[name], "truncated": truncated}
-        about: dict[str, Any] = {"encoder": encoder.name, "sha256": encoder.sha256, "d": encoder.d}
-        about["max_seq_length"] = encoder.max_seq_length
-        write_json(folder / "summary.json", {**about, "corpora": corpora})
-    print(f"embed: {sum(sizes.values())} rows of {len(sizes)} corpora in {layout.embed}")
+    if not (layout.corpus(name) / SUMMARY).is_file():
+        raise OdysseyError(f"{layout.corpus(name)}: not there yet; run `dvc repro sample` first")
+    summary = read_json(layout.corpus(name) / SUMMARY)
+    population = summary["rows"] if name == SOURCE else summary["train"]["rows"]
+    n = sample_size(population, rule.source_fraction if name == SOURCE else rule.fraction, rule.max_texts)
+    if n < 2:
+        raise OdysseyError(f"'{name}': {n} of its {population} rows would be embedded; FD needs at least 2")
+    return n, population
 
 
-def _populations(settings: Settings, layout: Layout) -> dict[str, int]:
-    """Rows that there are of the source corpus and of every domain's train split."""
-    summary = read_json(layout.sample / "summary.json")
-    missing = [name for name in settings.domains if name not in summary]
-    if missing:
-        raise OdysseyError(f"{layout.sample}: holds no domain '{missing[0]}'; run `dvc repro sample` again")
-    return {SOURCE: summary[SOURCE]["rows"], **{name: summary[name]["train"]["rows"] for name in settings.domains}}
+def _embed(
+    settings: Settings, layout: Layout, name: str, n: int, population: int, encoder: Encoder, folder: Path
+) -> None:
+    """Write the cell of a corpus: n of its rows as vectors."""
+    chosen = draw(population, n, generator(settings.seed, "embed", name))
+    rows = read_texts(_rows_of(layout, name), chosen)
+    # A bar of its own only where it takes long.
+    with bar(label=f"embed {name}", total=n, unit="row", disable=n < LONG) as progress:
+        x = encode(encoder, rows, settings.embed.batch_size, progress.update)
+    np.save(folder / layout.embedding(name).name, x, allow_pickle=False)
+    about: dict[str, Any] = {
+        "encoder": encoder.name,
+        "sha256": encoder.sha256,
+        "max_seq_length": encoder.max_seq_length,
+    }
+    about |= {"d": encoder.d, "n": n, "population": population, "truncated": count_truncated(encoder, rows)}
+    write_json(folder / SUMMARY, about)
 
 
 def sample_size(population: int, fraction: float, max_texts: int) -> int:
@@ -76,6 +95,6 @@ def sample_size(population: int, fraction: float, max_texts: int) -> int:
     return max(math.ceil(Fraction(str(fraction)) * population), min(population, max_texts))
 
 
-def draw(rows: list[str], n: int, rng: np.random.Generator) -> list[str]:
-    """n of the rows, uniformly and without replacement, in the corpus's order."""
-    return [rows[index] for index in np.sort(rng.choice(len(rows), size=n, replace=False))]
+def draw(population: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Places (n,) of n of the rows, uniformly and without replacement, ascending."""
+    return np.sort(rng.choice(population, size=n, replace=False))

@@ -1,56 +1,94 @@
-"""Stage `pretrain`: a base model from scratch on the source corpus, so that what it has read is known."""
+"""Stage `pretrain`: base models, published or from scratch on the source corpus (paper, section 2.1)."""
 
 from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from odyssey import models
 from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.provenance import code_digest, versions
+from odyssey.published import check_licenses
 from odyssey.science.splits import generator
 from odyssey.science.windows import blocks
-from odyssey.settings import Settings
-from odyssey.store import is_current, new_folder, sha256, write_csv
+from odyssey.settings import PublishedModel, Recipe, Settings, TrainedModel
+from odyssey.store import check_file, missing, new_folder, prune, write_csv
 
 
-def run(settings: Settings, layout: Layout, *, model: str) -> None:
-    """Train `model`'s tokenizer and weights; write the checkpoint and loss.csv."""
+def run(settings: Settings, layout: Layout, *, model: str | None = None) -> None:
+    """Make one base model, or all: a trained one's checkpoint and loss.csv, or a published one's published.json."""
+    check_licenses(settings, settings.accept_licenses)
+    if model is None:
+        prune(layout.data / "pretrain", keep=set(settings.models))
+    names = list(settings.models) if model is None else [model]
+    made_from = partial(_made_from, settings, layout)
+    for name, folder, origin in missing(names, layout.pretrained, made_from, "pretrain", unit="models"):
+        chosen = settings.model(name)
+        with new_folder(folder, origin) as temporary:
+            if isinstance(chosen, PublishedModel):
+                _look_at(name, chosen, settings, temporary)
+            else:
+                assert settings.pretrain is not None  # Settings sees to it
+                _train(name, chosen, settings.pretrain, settings, layout, temporary)
+
+
+def _made_from(settings: Settings, layout: Layout, model: str) -> dict[str, Any]:
     chosen = settings.model(model)
-    rows = read_texts(layout.source)
-    made_from = {
-        "source": sha256(layout.source),
+    packages = versions("torch", "transformers", "tokenizers", "deepspeed")
+    origin = {"code": code_digest(__name__), "packages": packages}
+    if isinstance(chosen, PublishedModel):
+        return {**origin, "settings": chosen.model_dump(exclude={"adapt_learning_rate"})}
+    return {
+        **origin,
+        "source": check_file(layout.source, "sample"),
         "settings": {
             **settings.model_dump(include={"seed", "pretrain"}),
             "model": chosen.model_dump(exclude={"adapt_learning_rate"}),
             "separator": settings.evaluate.separator,
         },
-        "code": code_digest(__name__),
-        "packages": versions("torch", "transformers", "tokenizers", "deepspeed"),
     }
-    folder = layout.pretrained(model)
-    if is_current(folder, made_from):
-        print(f"pretrain {model}: kept {folder}")
-        return
+
+
+def _look_at(name: str, chosen: PublishedModel, settings: Settings, folder: Path) -> None:
+    """Fetch a published model and load it once, so that what is wrong with it shows before anything is trained."""
+    about = models.pin(chosen.checkpoint, chosen.revision, folder)
+    network, _ = models.load(folder, settings.evaluate.precision)
+    limit = models.context_of(network)
+    if chosen.context > limit:
+        raise OdysseyError(
+            f"model '{name}': 'context' is {chosen.context} in the study, longer than the {limit} tokens that "
+            f"{chosen.checkpoint} reads; lower it"
+        )
+    commit = f" at commit {about['commit'][:12]}" if about["commit"] else ""
+    print(
+        f"pretrain {name}: {sum(p.numel() for p in network.parameters()):,} parameters of {chosen.checkpoint}{commit}"
+    )
+
+
+def _train(name: str, chosen: TrainedModel, recipe: Recipe, settings: Settings, layout: Layout, folder: Path) -> None:
     models.quieten()
     from odyssey.training import Step, train
 
-    shape = chosen.architecture
+    rows, shape = read_texts(layout.source), chosen.architecture
     tokenizer = models.train_tokenizer(rows, shape.vocabulary, shape.context)
     ids, _ = models.encode(tokenizer, rows, settings.evaluate.separator)
     data = blocks(ids, shape.context)
     if not len(data):
-        raise OdysseyError(f"model '{model}': the source corpus has {len(ids)} tokens, fewer than one context")
+        raise OdysseyError(f"model '{name}': the source corpus has {len(ids)} tokens, fewer than one context")
     network = models.new_model(shape, tokenizer, settings.seed)
     parameters = sum(p.numel() for p in network.parameters())
-    print(f"pretrain {model}: {parameters:,} parameters, {data.size * settings.pretrain.epochs:,} tokens")
+    print(f"pretrain {name}: {parameters:,} parameters, {data.size * recipe.epochs:,} tokens")
     steps = train(
         network,
         data,
-        settings.pretrain,
+        recipe,
         chosen.pretrain_learning_rate,
-        label=f"pretrain {model}",
-        shuffle=generator(settings.seed, "pretrain", model),
+        settings.seed,
+        label=f"pretrain {name}",
+        shuffle=generator(settings.seed, "pretrain", name),
     )
-    with new_folder(folder, made_from) as temporary:
-        models.save(network, tokenizer, temporary)
-        write_csv(temporary / "loss.csv", Step._fields, steps)
+    models.save(network, tokenizer, folder)
+    write_csv(folder / "loss.csv", Step._fields, steps)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from odyssey import figures, page, tables
+from odyssey import captions, figures, page, tables
+from odyssey.domain_axis import NAMED
 from odyssey.errors import OdysseyError
-from odyssey.layout import Layout
+from odyssey.layout import SOURCE, SUMMARY, Layout
+from odyssey.method import id_names, method, source_name
 from odyssey.progress import bar
 from odyssey.provenance import code_digest, versions
 from odyssey.science.splits import generator
@@ -21,6 +25,9 @@ from odyssey.store import MANIFEST, check_folder, digest, new_folder, read_json,
 SPLITS = ("train", "test")
 """Splits whose tokens are analysed."""
 
+DISTANCE_FIGURES = {"openwebtext": 2, "dolma": 5, "redpajama": 6}
+"""The paper's figure of each source corpus; of any other, ours takes the place of the first."""
+
 
 def run(settings: Settings, layout: Layout) -> None:
     """Write layout.report: report.html, tables/*.csv, figures/*.png and *.svg, metrics.json.
@@ -29,17 +36,21 @@ def run(settings: Settings, layout: Layout) -> None:
     a result is missing.
     """
     inputs = _check(settings, layout)
+    sampled, embedded, corpora = _corpora(settings, layout)
     packages = versions("jinja2", "matplotlib", "numpy", "pandas", "scipy")
     made_from = {
         "inputs": {name: found for name, (_, found) in inputs.items()},
+        "corpora": corpora,
         "settings": digest(settings.model_dump(mode="json")),
         "code": code_digest(__name__),
         "template": sha256(page.TEMPLATE),
         "packages": packages,
     }
-    cells = [(model, domain) for model in settings.models for domain in tables.by_portion(settings.domains)]
+    cells = [(model, domain) for model in settings.models for domain in tables.by_portion(settings.adapted)]
     scores = {cell: read_json(layout.evaluated(*cell) / "scores.json") for cell in cells}
     results = _tables(settings, layout, scores)
+    of_corpora = ((layout.corpus(name), layout.embedded(name)) for name in (SOURCE, *settings.domains))
+    folders = [*(folder for folder, _ in inputs.values()), *chain.from_iterable(of_corpora)]
     with new_folder(layout.report, made_from) as folder:
         (folder / "tables").mkdir()
         for name, table in results.items():
@@ -50,8 +61,8 @@ def run(settings: Settings, layout: Layout) -> None:
             settings=settings,
             tables=results,
             figures=shown,
-            method=page.method(settings, read_json(layout.embed / "summary.json"), list(scores.values())),
-            made_from=made_from | {"packages": _packages(inputs) | packages},
+            method=method(settings, sampled, embedded, list(scores.values())),
+            made_from=made_from | {"packages": _packages(folders) | packages},
         )
         write_text(folder / "report.html", text)
     print(f"report: {len(shown)} figures, {len(results)} tables and the page in {layout.report / 'report.html'}")
@@ -65,19 +76,39 @@ def headline(settings: Settings, layout: Layout) -> str:
 
 
 def _check(settings: Settings, layout: Layout) -> dict[str, tuple[Path, str]]:
-    """{name: (folder, its manifest's digest)} of everything that the report reads."""
-    folders = {"embed": (layout.embed, "embed"), "similarity": (layout.similarity, "similarity")}
+    """{name: (folder, its manifest's digest)} of the results that the tables and figures are made of."""
+    folders = {"similarity": (layout.similarity, "similarity")}
     for model in settings.models:
-        for domain in settings.domains:
+        for domain in settings.adapted:
             for stage, place in (("adapt", layout.adapted), ("evaluate", layout.evaluated), ("tokens", layout.tokens)):
-                folders[f"{stage}/{model}/{domain}"] = (place(model, domain), f"{stage}@{model}")
+                folders[f"{stage}/{model}/{domain}"] = (place(model, domain), stage)
     return {name: (folder, check_folder(folder, stage)) for name, (folder, stage) in folders.items()}
 
 
-def _packages(inputs: dict[str, tuple[Path, str]]) -> dict[str, str]:
+def _corpora(settings: Settings, layout: Layout) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """What sample and embed counted, by corpus, for the method's text; and a digest of all their manifests."""
+    names = (SOURCE, *settings.domains)
+    sampled = {name: _summary(layout.corpus(name), "sample") for name in names}
+    embedded = {name: _summary(layout.embedded(name), "embed") for name in names}
+    manifests = [{name: found for name, (_, found) in cells.items()} for cells in (sampled, embedded)]
+    counts = [{name: summary for name, (summary, _) in cells.items()} for cells in (sampled, embedded)]
+    return counts[0], counts[1], digest(manifests)
+
+
+def _summary(folder: Path, stage: str) -> tuple[Any, str]:
+    """A cell's summary and its manifest's digest. Texts and vectors are not read here, so they are not hashed."""
+    if not (folder / MANIFEST).is_file():
+        raise OdysseyError(f"{folder}: not there yet; run `dvc repro {stage}` first")
+    path = folder / SUMMARY
+    if not path.is_file() or read_json(folder / MANIFEST)["files"].get(SUMMARY) != sha256(path):
+        raise OdysseyError(f"{path}: missing or damaged; delete {folder} and run `dvc repro {stage}`")
+    return read_json(path), sha256(folder / MANIFEST)
+
+
+def _packages(folders: Iterable[Path]) -> dict[str, str]:
     """Package versions that the results' manifests name; several where results differ."""
     found: dict[str, set[str]] = {}
-    for folder, _ in inputs.values():
+    for folder in folders:
         for package, version in read_json(folder / MANIFEST)["made_from"].get("packages", {}).items():
             found.setdefault(package, set()).add(version)
     return {package: ", ".join(sorted(known)) for package, known in found.items()}
@@ -86,59 +117,84 @@ def _packages(inputs: dict[str, tuple[Path, str]]) -> dict[str, str]:
 def _tables(settings: Settings, layout: Layout, scores: Mapping[tables.Cell, Any]) -> dict[str, pd.DataFrame]:
     """The report's tables by name, made from the stages' files."""
     path = layout.similarity / "similarity.csv"
-    similarity = _read(path).set_index("domain", drop=False)
-    domains = list(tables.by_portion(settings.domains))
-    if absent := [domain for domain in domains if domain not in similarity.index]:
+    measured = _read(path)
+    if absent := [domain for domain in settings.domains if domain not in set(measured["domain"])]:
         raise OdysseyError(f"{path}: no domain '{absent[0]}'; run `dvc repro similarity`")
-    similarity = similarity.loc[domains].reset_index(drop=True)
-    headline = tables.headline(scores, similarity)
+    chosen = measured.set_index("domain", drop=False).loc[list(tables.by_portion(settings.adapted))]
+    headline = tables.headline(scores, chosen.reset_index(drop=True))
     tokens = {(*cell, split): _read(layout.tokens(*cell) / f"{split}.csv") for cell in scores for split in SPLITS}
     return {
         "headline": headline,
-        "similarity": similarity,
+        "similarity": tables.number_domains(settings.domains).merge(measured, on="domain", validate="one_to_one"),
         "portions": tables.portions(headline),
         "correlations": tables.correlations(headline),
         "top_tokens": tables.top_tokens(tokens, settings.report.top_tokens),
     }
 
 
+class Drawn(NamedTuple):
+    """A figure of the paper, of one model or (an empty name) of all, with its words."""
+
+    number: int
+    model: str
+    title: str
+    caption: str
+    figure: Figure
+    table: dict[str, Any] | None = None
+
+
 def _figures(
     settings: Settings, layout: Layout, results: Mapping[str, pd.DataFrame], folder: Path
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """Draw every figure into `folder`; for the page, the title and caption of each, and its SVG as a data URI."""
     folder.mkdir()
-    portion_of = tables.by_portion(settings.domains)
-    drawn = tables.draw_domains(portion_of, generator(settings.seed, "report", "curves"))
-    headline, top = results["headline"], results["top_tokens"]
-    # Figure of the paper, model or none, title, caption; and, in the same order, the drawings.
-    plan = [("2", "", "distance of every domain to the source corpus", page.distance_caption(results["similarity"]))]
-    images = [figures.similarity(results["similarity"])]
+    drawn = [_distances(settings, results["similarity"])]
     for model in settings.models:
-        worst = tables.most_degraded(headline, model)
-        own = headline[headline["model"] == model].set_index("domain", drop=False).loc[list(portion_of)]
-        curves = {domain: _read(layout.adapted(model, domain) / "curves.csv") for domain in drawn}
-        summary = read_json(layout.tokens(model, worst) / "summary.json")
-        plan += [
-            ("1", model, "perplexity change, with MMD and FD", page.change_caption(own, results["correlations"])),
-            ("3", model, "perplexity during adaptation", page.CURVES),
-            ("4", model, f"tokens that changed most on {worst}", page.token_caption(own, summary)),
-        ]
-        images += [
-            figures.perplexity_change(own, model),
-            figures.curves(curves, portion_of, model),
-            figures.tokens(top[(top["model"] == model) & (top["domain"] == worst)], model, worst),
-        ]
+        drawn += _of_model(settings, layout, results, model)
     shown = []
-    ordered = sorted(zip(plan, images, strict=True), key=lambda pair: pair[0][0])
-    for (figure, model, title, caption), image in bar(ordered, "report", unit="figure"):
-        name = f"figure{figure}_{model}" if model else f"figure{figure}"
-        figures.save(image, folder, name)
+    for one in bar(sorted(drawn, key=lambda one: one.number), "report", unit="figure"):
+        name = f"figure{one.number}_{one.model}" if one.model else f"figure{one.number}"
+        figures.save(one.figure, folder, name)
         svg = base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()
-        label = f"Figure {figure}, {model}" if model else f"Figure {figure}"
-        shown.append({"name": name, "title": f"{label}: {title}", "caption": caption, "svg": svg})
+        title = f"Figure {one.number}{', ' if one.model else ''}{one.model}: {one.title}"
+        shown.append({"name": name, "title": title, "caption": one.caption, "svg": svg, "table": one.table})
     return shown
 
 
+def _distances(settings: Settings, similarity: pd.DataFrame) -> Drawn:
+    """The figure of the source corpus."""
+    source, (axis, ids) = source_name(settings), id_names(settings)
+    return Drawn(
+        DISTANCE_FIGURES.get(settings.source.corpus, 2),
+        "",
+        f"distance of every domain to {source}",
+        captions.distance_caption(similarity, ids),
+        figures.similarity(similarity, source, tables.portion_order(settings), axis),
+        page.distance_rows(similarity),
+    )
+
+
+def _of_model(settings: Settings, layout: Layout, results: Mapping[str, pd.DataFrame], model: str) -> list[Drawn]:
+    """Figures 1, 3 and 4 of a model."""
+    portion_of = tables.by_portion(settings.adapted)
+    headline, top = results["headline"], results["top_tokens"]
+    ids = {domain: place for place, domain in enumerate(settings.adapted, 1)}
+    order = list(portion_of if len(ids) <= NAMED else ids)
+    own = headline[headline["model"] == model].set_index("domain", drop=False).loc[order]
+    change = figures.perplexity_change(own.assign(id=own["domain"].map(ids)), model, tables.portion_order(settings))
+    chosen = tables.draw_domains(portion_of, generator(settings.seed, "report", "curves"))
+    curves = {domain: _read(layout.adapted(model, domain) / "curves.csv") for domain in chosen}
+    worst = tables.most_degraded(headline, model)
+    changed = top[(top["model"] == model) & (top["domain"] == worst)]
+    about_change = captions.change_caption(own, results["correlations"])
+    about_tokens = captions.token_caption(own, read_json(layout.tokens(model, worst) / SUMMARY))
+    return [
+        Drawn(1, model, "perplexity change, with MMD and FD", about_change, change),
+        Drawn(3, model, "perplexity during adaptation", captions.CURVES, figures.curves(curves, portion_of, model)),
+        Drawn(4, model, f"tokens that changed most on {worst}", about_tokens, figures.tokens(changed, model, worst)),
+    ]
+
+
 def _read(path: Path) -> pd.DataFrame:
-    """A CSV as it was written: a token or domain called "NA" or "null" is text, not a missing value."""
-    return pd.read_csv(path, keep_default_na=False)
+    """A CSV as it was written: a token or domain called "NA", "null" or "1" is text."""
+    return pd.read_csv(path, keep_default_na=False, dtype={"domain": str, "portion": str, "token": str})

@@ -25,7 +25,7 @@ def run(settings: Settings, layout: Layout) -> None:
     """Write similarity.csv, one row a domain, in the params' order; keep it if it still holds."""
     portions = {name: domain.portion for name, domain in settings.domains.items()}
     made_from = {
-        "embed": check_folder(layout.embed, "embed"),
+        "embed": {name: check_folder(layout.embedded(name), "embed") for name in (SOURCE, *portions)},
         "settings": {"portions": list(portions.items())},
         "code": code_digest(__name__),
         "packages": versions("numpy", "scipy"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,13 @@ import numpy as np
 
 from odyssey import models
 from odyssey.corpora.parquet import read_texts
-from odyssey.layout import Layout
+from odyssey.layout import SUMMARY, Layout
 from odyssey.provenance import code_digest, versions
 from odyssey.science.splits import generator
 from odyssey.science.tokens import token_table
 from odyssey.science.windows import chunk_starts
 from odyssey.settings import Settings
-from odyssey.stages.cells import missing_cells, split_digests
+from odyssey.stages.cells import chosen_models, missing_cells, split_digests
 from odyssey.store import check_folder, new_folder, write_csv, write_json
 
 if TYPE_CHECKING:
@@ -24,40 +25,46 @@ if TYPE_CHECKING:
 COLUMNS = ("token_id", "token", "count", "nll_before", "nll_after", "change", "contribution")
 
 
-def run(settings: Settings, layout: Layout, *, model: str, domain: str | None = None) -> None:
-    """Write train.csv, test.csv and summary.json for each domain, or for the one given."""
-    base = check_folder(layout.pretrained(model), f"pretrain@{model}")
-    check_folder(layout.sample, "sample")
+def run(settings: Settings, layout: Layout, *, model: str | None = None, domain: str | None = None) -> None:
+    """Write train.csv, test.csv and summary.json for each model and domain, or for those given."""
+    for name in chosen_models(settings, model, layout.data / "tokens"):
+        _run_model(settings, layout, name, domain)
+
+
+def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None) -> None:
+    base, precision = check_folder(layout.pretrained(model), "pretrain"), settings.evaluate.precision
 
     def made_from(name: str) -> dict[str, Any]:
         return {
             "base": base,
-            "adapted": check_folder(layout.adapted(model, name), f"adapt@{model}"),
+            "adapted": check_folder(layout.adapted(model, name), "adapt"),
             "domain": split_digests(layout, name),
-            "settings": settings.model_dump(include={"seed", "tokens", "evaluate"}),
+            "settings": {
+                **settings.model_dump(include={"seed", "tokens", "evaluate"}),
+                "context": settings.model(model).context,
+            },
             "code": code_digest(__name__),
             "packages": versions("torch", "transformers"),
         }
 
     original = None
     for name, folder, origin in missing_cells(settings, model, domain, layout.tokens, made_from, "tokens"):
-        original = original or models.load(layout.pretrained(model))
+        original = original or models.load(layout.pretrained(model), precision)
         network, tokenizer = original
+        analyse = partial(_analyse, settings, layout, model, name, tokenizer)
         with new_folder(folder, origin) as temporary:
-            adapted, _ = models.load(layout.adapted(model, name))
-            summary = {
-                split: _analyse(settings, layout, name, split, tokenizer, (network, adapted), temporary)
-                for split in ("train", "test")
-            }
-            write_json(temporary / "summary.json", summary)
+            adapted, _ = models.load(layout.adapted(model, name), precision)
+            summary = {split: analyse(split, (network, adapted), temporary) for split in ("train", "test")}
+            write_json(temporary / SUMMARY, {**summary, "newline_ids": models.newline_ids(tokenizer)})
 
 
 def _analyse(
     settings: Settings,
     layout: Layout,
+    model: str,
     domain: str,
-    split: str,
     tokenizer: PreTrainedTokenizerBase,
+    split: str,
     networks: tuple[PreTrainedModel, PreTrainedModel],
     folder: Path,
 ) -> dict[str, Any]:
@@ -69,13 +76,13 @@ def _analyse(
     chunks = [ids[start : start + rules.chunk_tokens] for start in starts]
     # A chunk is a text of its own: its first token is not predicted.
     predicted = np.concatenate([chunk[1:] for chunk in chunks])
-    context = models.context_of(networks[0])
+    context = settings.model(model).context
     before, after = (
         np.concatenate([models.token_nll(n, chunk, context, settings.evaluate.batch_tokens) for chunk in chunks])
         for n in networks
     )
     table = token_table(predicted, before, after)
-    names = (display(str(tokenizer.decode([int(token)]))) for token in table.token_id)
+    names = map(display, models.token_texts(tokenizer, table.token_id.tolist()))
     write_csv(
         folder / f"{split}.csv",
         COLUMNS,

@@ -1,0 +1,119 @@
+"""Which study is in use, a line of params.yaml, and which domains one adapts to, a file it can name."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import yaml
+
+from odyssey.errors import OdysseyError
+from odyssey.layout import Layout
+from odyssey.science.perplexity import Score
+from odyssey.settings import STUDIES, Settings, load_settings, studies, study_file
+from odyssey.store import check_folder, read_json, write_text
+
+Measure = Literal["mmd", "fd", "change"]
+
+SELECTIONS = "selections"
+"""Folder of the lists of domains, in that of the studies."""
+
+
+def use(params: Path, study: str, accept_licenses: bool = False) -> None:
+    """Make `study` the one in use; the rest of the file, comments too, stays as it is.
+
+    The study is validated as a whole first. Raises OdysseyError, and writes nothing, if there is
+    no such study or something is wrong with it.
+    """
+    load_settings(params, study)
+    text = _set(params, params.read_text(encoding="utf-8"), "study", study)
+    if accept_licenses:
+        text = _set(params, text, "accept_licenses", "true")
+    write_text(params, text)
+
+
+def listing(params: Path) -> str:
+    """The studies there are, the one in use marked, each with the first line of what its file says."""
+    used = load_settings(params).study
+    names = studies(params.parent)
+    width = max(map(len, names))
+    return "\n".join(
+        f"{'*' if name == used else ' '} {name:<{width}}  {_about(study_file(name, params.parent))}" for name in names
+    )
+
+
+def _about(file: Path) -> str:
+    """The first sentence of the comment that a study's file begins with."""
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# "))
+    return " ".join(lines).partition(". ")[0]
+
+
+def _set(params: Path, text: str, key: str, value: str) -> str:
+    """A params file with a top-level key's value replaced, what follows it on the line kept."""
+    new, count = re.subn(rf"(?m)^({key}:\s*)\S+", rf"\g<1>{value}", text)
+    if count != 1:
+        raise OdysseyError(f"{params}: expected one line '{key}: ...', found {count}; write it on a line of its own")
+    return new
+
+
+def select(
+    settings: Settings, layout: Layout, root: Path, name: str, by: Measure, count: int, model: str | None
+) -> Path:
+    """Write the `count` domains at both ends of a measure as studies/selections/<name>.yaml.
+
+    By "mmd" or "fd" these are the domains nearest to the source corpus and the farthest (the
+    paper, section 2.2, chooses by similarity); by "change" of a model's perplexity those that
+    improved and degraded most, the paper's "most extreme 20" (section 3). Raises OdysseyError if
+    the results are not there, or a list of that name is.
+    """
+    path = root / STUDIES / SELECTIONS / f"{name}.yaml"
+    if path.exists():
+        raise OdysseyError(f"{path}: is there already; choose another name or delete it")
+    values = _changes(settings, layout, model) if by == "change" else _distances(layout, by)
+    chosen = extremes(values, count)
+    whose = f"of {model}'s perplexity" if by == "change" else "to the source corpus"
+    study = f"in the study '{settings.study}', seed {settings.seed}"
+    title = f"# By {by} {whose} {study}: the smallest first, then the largest."
+    write_text(path, title + "\n" + yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True))
+    return path
+
+
+def extremes(values: Mapping[str, float], count: int) -> list[str]:
+    """Names of the `count` most extreme values: half of the smallest, ascending, then half of the largest, descending.
+
+    Of an odd count the smallest get one more; ties are in the order of the names. Raises OdysseyError for a count
+    that there is not.
+    """
+    if not 2 <= count <= len(values):
+        raise OdysseyError(f"cannot choose {count} of {len(values)} domains; give --count from 2 to {len(values)}")
+    ranked = sorted(values, key=lambda name: (values[name], name))
+    return ranked[: math.ceil(count / 2)] + ranked[::-1][: count // 2]
+
+
+def _distances(layout: Layout, by: str) -> dict[str, float]:
+    check_folder(layout.similarity, "similarity")
+    with (layout.similarity / "similarity.csv").open(encoding="utf-8", newline="") as file:
+        return {row["domain"]: float(row[by]) for row in csv.DictReader(file)}
+
+
+def _changes(settings: Settings, layout: Layout, model: str | None) -> dict[str, float]:
+    """Adapted minus zero-shot perplexity by domain: negative where it improved."""
+    if model is None:
+        raise OdysseyError(f"the change is a model's: name one with --model ({', '.join(settings.models)})")
+    settings.model(model)
+    changes = {}
+    for domain in settings.adapted:
+        folder = layout.evaluated(model, domain)
+        check_folder(folder, "evaluate")
+        scores = read_json(folder / "scores.json")
+        before, after = (Score(**scores[key]).perplexity for key in ("zero_shot", "adapted"))
+        changes[domain] = after - before
+    return changes

@@ -1,0 +1,323 @@
+"""A user's own texts: a file, or a folder of files, of plain text, JSON lines, CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby, islice
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from odyssey.corpora.docstrings import Document
+from odyssey.errors import OdysseyError
+
+Kind = Literal["txt", "jsonl", "csv", "parquet"]
+
+KNOWN = ".txt, .jsonl, .csv (also with .gz or .zst), .json.gz, .json.zst or .parquet"
+
+_BUFFER = 1 << 20
+_BATCH_ROWS = 128
+_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+_UTF8 = "save it as UTF-8, for example with `iconv -f <its encoding> -t UTF-8`"
+
+
+def read_documents(path: Path, text: str | None = None) -> Iterator[Document]:
+    r"""The documents of a file, or of all files below a folder, sorted by name.
+
+    - A record of JSON lines, CSV or Parquet is a document; `text` names its key or column.
+    - A .txt file is a document. Where it is all there is, its blocks between blank lines are
+      the documents, or its lines if it is one block.
+
+    Ids are `<path below the folder>:<number from 1>`; the number is the record's (Parquet,
+    CSV without its header), the block's, or the line's. Documents without text are left
+    out; their numbers are not given to others. Text is as it stands in the file, except
+    that \r\n is \n in .txt files. Hidden files are skipped; files of other kinds, and linked
+    folders, are named on standard error. Memory: a record (a whole file, for .txt) or a batch.
+
+    Raises OdysseyError naming the file, and the line or record at fault: not there, damaged,
+    not UTF-8, not JSON, no such key or column, no text in all of it.
+    """
+    if other := _entries(path)[1]:
+        print(f"{path}: left out, because not {KNOWN}: {_some(other)}", file=sys.stderr)
+    known = files(path)
+    single = len(known) == 1 and file_kind(known[0]) == "txt"
+    empty = True
+    for file in known:
+        name = _name(file, path)
+        for number, value in _blocks(file) if single else iter_records(file, text):
+            empty = False
+            yield Document(f"{name}:{number}", value)
+    if empty:
+        raise OdysseyError(f"{path}: no text in it; give files with text")
+
+
+def iter_records(path: Path, text: str | None) -> Iterator[tuple[int, str]]:
+    """Number (from 1) and text of the records of one file; see `read_documents`, a .txt file being one record."""
+    kind = file_kind(path)
+    if kind is None:
+        raise OdysseyError(f"{path}: not a kind of file that is read; give {KNOWN}")
+    readers = {"jsonl": _json_records, "csv": _csv_records, "parquet": _parquet_records}
+    records = _whole(path) if kind == "txt" else readers[kind](path, text)
+    return ((number, value) for number, value in records if value and not _blank(value))
+
+
+def files(path: Path) -> list[Path]:
+    """The files that `read_documents` reads, sorted; raises OdysseyError if there is none."""
+    known, other = _entries(path)
+    if not known:
+        raise OdysseyError(f"{path}: no {KNOWN} file in it, only {_some(other) or 'nothing'}; give files of text")
+    return known
+
+
+def file_kind(path: Path) -> Kind | None:
+    """How a file is read, by its name; JSON lines may also be called .json where they are compressed."""
+    name = path.name.lower()
+    compressed = path.suffix.lower() in _COMPRESSION
+    suffix = Path(name.rpartition(".")[0] if compressed else name).suffix
+    if suffix == ".json":
+        return "jsonl" if compressed else None
+    if suffix == ".parquet":
+        return None if compressed else "parquet"
+    kinds: dict[str, Kind] = {".txt": "txt", ".jsonl": "jsonl", ".csv": "csv"}
+    return kinds.get(suffix)
+
+
+def iter_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    r"""Number (from 1) and bytes, end included, of the lines of a file that may be compressed (.gz, .zst).
+
+    A line ends at \n. Several compressed streams one after the other are read as one.
+    Raises OdysseyError naming the file if it cannot be read or is damaged or cut off.
+    """
+    with _open(path) as file:
+        yield from enumerate(file, 1)
+
+
+def json_text(where: str, line: str, key: str | None) -> str | None:
+    """The text of a JSON line; None for a blank line, a null or a blank text.
+
+    Raises OdysseyError that begins with `where` if the line is not a JSON object, or has no
+    such key, or something else than text there.
+    """
+    if _blank(line):
+        return None
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise OdysseyError(
+            f"{where}: not JSON ({error}); each line has to be a JSON object, as `jq -c .` writes them"
+        ) from None
+    if not isinstance(record, dict):
+        raise OdysseyError(f"{where}: {_json_type(record)} instead of a JSON object; write each record as one")
+    value = record[_named(where, key, list(record))]
+    if value is not None and not isinstance(value, str):
+        raise OdysseyError(f"{where}: '{key}' is {_json_type(value)}, not text; name a key that has text")
+    return None if _blank(value) else value
+
+
+def text_batches(path: Path, text: str | None) -> Iterator[Any]:
+    """The text column of a Parquet file as Arrow arrays; memory: a batch and compressed pages."""
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    # Without pre_buffer=False, the whole file's column would be read ahead and kept.
+    with _readable(path), ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+        schema = file.schema_arrow
+        name = _named(str(path), text, schema.names)
+        kind = schema.field(name).type
+        if pyarrow.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not any(is_text(kind) for is_text in _text_types()):
+            raise OdysseyError(f"{path}: column '{name}' is {kind}, not text; name a column that has text")
+        for batch in file.iter_batches(_BATCH_ROWS, columns=[name], use_threads=False):
+            yield batch.column(0)
+
+
+def raw_texts(array: Any) -> list[bytes | None]:
+    """The values of an array of `text_batches` as bytes: Arrow does not check that its strings are UTF-8."""
+    import pyarrow
+
+    values: list[bytes | None] = array.cast(pyarrow.large_string()).cast(pyarrow.large_binary()).to_pylist()
+    return values
+
+
+def _entries(path: Path) -> tuple[list[Path], list[str]]:
+    """Files to read, and names of what is left out."""
+    if path.is_file():
+        if file_kind(path) is None:
+            raise OdysseyError(f"{path}: not a kind of file that is read; give {KNOWN}")
+        return [path], []
+    if not path.is_dir():
+        raise OdysseyError(f"{path}: no such file or folder; give a file or a folder of {KNOWN} files")
+    entries = {e for e in path.rglob("*") if (e.is_symlink() or not e.is_dir()) and not _hidden(e.relative_to(path))}
+    known = {entry for entry in entries if file_kind(entry) and not entry.is_dir()}
+    return sorted(known), [entry.relative_to(path).as_posix() for entry in sorted(entries - known)]
+
+
+def _hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _name(file: Path, root: Path) -> str:
+    name = file.name if file == root else file.relative_to(root).as_posix()
+    if _has_lone_surrogate(name):  # how Python shows bytes of a name that are not UTF-8
+        raise OdysseyError(f"{root!a}: the file name {name!a} is not UTF-8; rename the file")
+    return name
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    from pyarrow import ArrowException
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise OdysseyError(f"{path}: no such file; correct the path") from None
+    except IsADirectoryError:
+        raise OdysseyError(f"{path}: a folder; give a file") from None
+    except PermissionError:
+        raise OdysseyError(f"{path}: may not be read; change its permissions") from None
+    except (ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise OdysseyError(f"{path}: damaged or cut off ({reason}); delete it and copy or fetch it again") from None
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    import pyarrow
+
+    compression = _COMPRESSION.get(path.suffix.lower())
+    with _readable(path):
+        if path.is_dir():
+            raise IsADirectoryError
+        raw = pyarrow.input_stream(str(path), compression, _BUFFER) if compression else path.open("rb", buffering=0)
+        with io.BufferedReader(raw, _BUFFER) as file:
+            yield file
+
+
+def _decoded(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines, ends included, of a UTF-8 file without its byte order mark."""
+    offset = 0
+    for number, line in iter_lines(path):
+        try:
+            decoded = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise OdysseyError(
+                f"{path}: not UTF-8: byte 0x{line[error.start]:02x} at offset {offset + error.start}, "
+                f"line {number}; {_UTF8}"
+            ) from None
+        offset += len(line)
+        yield number, decoded.removeprefix("\ufeff") if number == 1 else decoded
+
+
+def _unix_lines(path: Path) -> Iterator[tuple[int, str]]:
+    for number, line in _decoded(path):
+        yield number, line[:-2] + "\n" if line.endswith("\r\n") else line
+
+
+def _whole(path: Path) -> Iterator[tuple[int, str]]:
+    yield 1, "".join(line for _, line in _unix_lines(path))
+
+
+def _blocks(path: Path) -> Iterator[tuple[int, str]]:
+    """Blocks of lines between blank ones, numbered from 1; the lines that are not blank, if there is one block."""
+    if _has_blocks(path):
+        runs = groupby((line for _, line in _unix_lines(path)), key=_blank)
+        blocks = ("".join(run).removesuffix("\n") for blank, run in runs if not blank)
+        return enumerate(blocks, 1)
+    return ((number, line.removesuffix("\n")) for number, line in _unix_lines(path) if not _blank(line))
+
+
+def _has_blocks(path: Path) -> bool:
+    """Whether a blank line stands between two others; read only until one is found."""
+    runs = groupby(_unix_lines(path), key=lambda numbered: _blank(numbered[1]))
+    return len(list(islice((blank for blank, _ in runs if not blank), 2))) == 2
+
+
+def _blank(text: str | None) -> bool:
+    return not text or text.isspace()
+
+
+def _json_records(path: Path, text: str | None) -> Iterator[tuple[int, str | None]]:
+    for number, line in _decoded(path):
+        where = f"{path}, line {number}"
+        value = json_text(where, line, text)
+        if value and _has_lone_surrogate(value):
+            raise OdysseyError(f"{where}: '{text}' has half of a surrogate pair, which is no character; take it out")
+        yield number, value
+
+
+def _csv_records(path: Path, text: str | None) -> Iterator[tuple[int, str | None]]:
+    csv.field_size_limit(sys.maxsize)
+    # Strict: else a quote that is never closed makes one field of the file's rest.
+    reader = csv.reader((line for _, line in _decoded(path)), strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            raise OdysseyError(f"{path}: empty; its first line has to name the columns")
+        column = header.index(_named(str(path), text, header))
+        number = 0
+        for record in reader:
+            if not record:  # a blank line
+                continue
+            if len(record) != len(header):
+                raise OdysseyError(
+                    f"{path}, line {reader.line_num}: {len(record)} fields, but {len(header)} columns in the first "
+                    "line; put quotes around fields with commas, quotes or line ends"
+                )
+            number += 1
+            yield number, record[column]
+    except csv.Error as error:
+        raise OdysseyError(
+            f"{path}, line {reader.line_num}: not CSV ({error}); correct its quotes or its line ends"
+        ) from None
+
+
+def _parquet_records(path: Path, text: str | None) -> Iterator[tuple[int, str | None]]:
+    number = 0
+    for batch in text_batches(path, text):
+        for value in raw_texts(batch):
+            number += 1
+            try:
+                decoded = None if value is None else value.decode("utf-8")
+            except UnicodeDecodeError:
+                raise OdysseyError(f"{path}, row {number}: '{text}' is not UTF-8; write the column as UTF-8") from None
+            yield number, decoded
+
+
+def _named(where: str, name: str | None, there: list[str]) -> str:
+    """`name`, if it is among the keys or columns that are there exactly once."""
+    listed = ", ".join(f"'{one}'" for one in there) or "none"
+    if name is None:
+        raise OdysseyError(f"{where}: which column has the text? There are {listed}; name one")
+    if there.count(name) != 1:
+        state = "no" if name not in there else "more than one"
+        raise OdysseyError(f"{where}: {state} '{name}'; there are {listed}; name one that is there once")
+    return name
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _json_type(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _text_types() -> list[Any]:
+    from pyarrow import types
+
+    return [types.is_string, types.is_large_string, types.is_string_view]

@@ -1,0 +1,345 @@
+"""Costs: exact counts, operations counted by PyTorch, tensors counted in real passes, and properties."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OlmoConfig,
+    OlmoForCausalLM,
+)
+
+from odyssey.plan import SHAPES
+from odyssey.science import cost
+from odyssey.science.cost import PLAIN_GELU, Number, Shape
+from odyssey.settings import Recipe
+from odyssey.training import _engine, _loss
+
+CONTEXT, BATCH, VOCABULARY = 128, 2, 384
+GPT2 = Shape(3, 64, 4, 4, 256, VOCABULARY, CONTEXT, False, True, True, True, "layer")
+GPT2_PLAIN = replace(GPT2, gelu_tensors=PLAIN_GELU)
+OLMO = Shape(3, 64, 4, 4, 224, VOCABULARY, CONTEXT, True, True, False, False, "plain")
+LLAMA = Shape(3, 64, 4, 4, 176, VOCABULARY, CONTEXT, True, False, False, False, "rms")
+GROUPED = replace(LLAMA, kv_heads=2)
+TINY = {"gpt2": GPT2, "gpt2 gelu_new": GPT2_PLAIN, "olmo": OLMO, "llama": LLAMA, "llama grouped": GROUPED}
+
+
+def build(shape: Shape, attention: str = "sdpa") -> Any:
+    """The real model of a tiny shape, without dropout."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"attn_implementation": attention}
+    if shape.norm == "layer":
+        gelu = "gelu_new" if shape.gelu_tensors == PLAIN_GELU else "gelu_pytorch_tanh"
+        config: Any = GPT2Config(
+            vocab_size=shape.vocabulary,
+            n_positions=shape.context,
+            n_embd=shape.width,
+            n_layer=shape.layers,
+            n_head=shape.heads,
+            activation_function=gelu,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            **options,
+        )
+        return GPT2LMHeadModel(config).train()
+    kind, model = (OlmoConfig, OlmoForCausalLM) if shape.norm == "plain" else (LlamaConfig, LlamaForCausalLM)
+    config = kind(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.ffn,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=shape.tied,
+        **options,
+    )
+    return model(config).train()
+
+
+def tokens() -> torch.Tensor:
+    return torch.randint(0, VOCABULARY, (BATCH, CONTEXT), generator=torch.Generator().manual_seed(0))
+
+
+# -- parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("openai-community/gpt2", 124_439_808),
+        ("openai-community/gpt2-large", 774_030_080),
+        ("openai-community/gpt2-xl", 1_557_611_200),
+        ("allenai/OLMo-1B-hf", 1_176_764_416),
+        ("huggyllama/llama-7b", 6_738_415_616),
+    ],
+)
+def test_parameters_of_the_papers_models(name: str, expected: int) -> None:
+    shape = SHAPES[name]
+    assert shape.parameters() == expected
+    if shape.norm == "layer":
+        config: Any = GPT2Config(n_embd=shape.width, n_layer=shape.layers, n_head=shape.heads)
+    else:
+        config = (OlmoConfig if shape.norm == "plain" else LlamaConfig)(
+            vocab_size=shape.vocabulary,
+            hidden_size=shape.width,
+            intermediate_size=shape.ffn,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            tie_word_embeddings=shape.tied,
+        )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert sum(p.numel() for p in model.parameters()) == expected
+
+
+@pytest.mark.parametrize("shape", TINY.values(), ids=list(TINY))
+def test_parameters_of_tiny_models(shape: Shape) -> None:
+    assert shape.parameters() == sum(p.numel() for p in build(shape).parameters())
+
+
+# -- operations
+
+
+@pytest.mark.parametrize("shape", TINY.values(), ids=list(TINY))
+def test_flops_are_those_that_pytorch_counts(shape: Shape) -> None:
+    model, x = build(shape, "eager"), tokens()  # the counter knows no fused attention on a CPU
+    with FlopCounterMode(display=False) as forward:
+        loss = _loss(model, x)
+    with FlopCounterMode(display=False) as backward:
+        loss.backward()
+    expected = cost.forward_flops(shape, CONTEXT) * x.numel()
+    # Rotations, a product of frequencies and positions, are the per mille that is left.
+    assert forward.get_total_flops() == pytest.approx(expected, rel=0.005)
+    assert backward.get_total_flops() == pytest.approx(2 * expected, rel=0.005)
+    assert cost.training_flops(shape, CONTEXT) == 3 * cost.forward_flops(shape, CONTEXT)
+
+
+def test_checkpointing_costs_the_layers_once_more() -> None:
+    model, x = build(GPT2, "eager"), tokens()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with FlopCounterMode(display=False) as counter:
+        _loss(model, x).backward()
+    expected = cost.training_flops(GPT2, CONTEXT, checkpointing=True) * x.numel()
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.005)
+
+
+def test_a_long_context_costs_by_its_attention() -> None:
+    # One layer of width 1, feed-forward 1, vocabulary 1: matrices 4 + 2, output 1, so 2 x 7, and 4 a position
+    assert cost.forward_flops(Shape(1, 1, 1, 1, 1, 1, 8, False, True, False, False, "plain"), 8) == 14 + 32
+
+
+# -- memory
+
+
+def kept(model: Any, x: torch.Tensor) -> tuple[int, Any]:
+    """Bytes of the distinct storages that the loss keeps for its backward pass, parameters left out; the loss."""
+    own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), *model.buffers()]}
+    found: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage  # held, so that no address is given out twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = _loss(model, x)
+    return sum(storage.nbytes() for storage in found.values()), loss
+
+
+def predicted(shape: Shape, number: Number) -> int:
+    return (cost.activations(shape, number) + cost.logits_kept(shape)) * BATCH * CONTEXT
+
+
+@pytest.mark.parametrize("shape", TINY.values(), ids=list(TINY))
+def test_activations_are_those_that_autograd_keeps(shape: Shape) -> None:
+    found, _ = kept(build(shape), tokens())
+    assert predicted(shape, "float32") == pytest.approx(found, rel=0.05)
+
+
+@pytest.mark.parametrize("shape", TINY.values(), ids=list(TINY))
+def test_activations_in_bfloat16(shape: Shape) -> None:
+    found, _ = kept(build(shape).bfloat16(), tokens())
+    assert predicted(shape, "bfloat16") == pytest.approx(found, rel=0.08)
+
+
+def test_checkpointing_keeps_the_layers_inputs() -> None:
+    shape = replace(GPT2, layers=12)
+    model = build(shape)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    found, _ = kept(model, tokens())
+    expected = (cost.activations(shape, "float32", checkpointing=True) + cost.logits_kept(shape)) * BATCH * CONTEXT
+    assert expected == pytest.approx(found, rel=0.05)
+    assert expected < 0.3 * predicted(shape, "float32")
+
+
+def test_gpt2_keeps_sixteen_numbers_for_each_of_its_width() -> None:
+    # Two norms 2 x 2, attention 4, GELU 2 x 4, and one float32 a head
+    assert cost.layer_activations(GPT2, "bfloat16") == 16 * 64 * 2 + 4 * 4
+    assert cost.layer_activations(GPT2_PLAIN, "bfloat16") == 28 * 64 * 2 + 4 * 4
+    assert cost.layer_activations(replace(GPT2, dropout=True), "bfloat16") == 16 * 64 * 2 + 4 * 4 + 2 * 64
+
+
+def test_states_of_adam() -> None:
+    # float32: weights 4, moments 8, gradients 4; bfloat16: weights 2, copies 4, moments 8, gradients 2 and 4
+    plain, mixed = cost.states("float32", 0, False), cost.states("bfloat16", 0, False)
+    assert (plain.gpu, plain.held, plain.gpu + plain.step) == (12, 4, 16)
+    assert (mixed.gpu, mixed.held, mixed.gpu + mixed.step) == (14, 2, 20)
+    offloaded = cost.states("bfloat16", 1, True)
+    assert (offloaded.gpu, offloaded.host) == (2, 18)
+
+
+@pytest.mark.parametrize(("stage", "offload"), [(4, False), (-1, False), (0, True)])
+def test_states_that_there_are_not(stage: int, offload: bool) -> None:
+    with pytest.raises(ValueError, match="ZeRO"):
+        cost.states("float32", stage, offload)
+
+
+class Live(TorchDispatchMode):
+    """Bytes of the storages that are alive, of those made within it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.device.type != "meta":
+                self._add(tensor.untyped_storage())
+        return out
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
+            self._known.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._drop, key, size)
+
+    def _drop(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+@pytest.mark.parametrize("number", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("stage", "offload"), [(0, False), (1, False), (2, False), (1, True), (2, True)])
+def test_states_are_those_that_deepspeed_holds(number: Number, stage: int, offload: bool) -> None:
+    # On a CPU what is offloaded and what is not is in one place: the sum is compared.
+    engine = {
+        "micro_batch_size": 1,
+        "zero_stage": stage,
+        "offload_optimizer": offload,
+        "activation_checkpointing": False,
+    }
+    usual = {"epochs": 1, "batch_size": 2, "schedule": "constant", "warmup": 0, "weight_decay": 0}
+    recipe = Recipe.model_validate({**usual, "gradient_clipping": 1, "precision": number, "engine": engine})
+    shape = replace(GPT2, width=256, ffn=1024, layers=4)
+    x = tokens()[:1, :4]
+    with Live() as live:
+        running = _engine(build(shape), recipe, 1e-3, 2)
+        for _ in range(2):
+            running.backward(_loss(running, x))
+            live.peak = 0
+            running.step()
+        gc.collect()
+    per = cost.states(number, stage, offload)
+    # With one micro-batch a step, ZeRO 2 needs no buffer for the gradients of earlier ones.
+    spare = cost.BYTES[number] if offload and stage == 2 else 0
+    parameters = shape.parameters()
+    assert live.now == pytest.approx((per.gpu + per.host - spare) * parameters, rel=0.04)
+    assert live.peak == pytest.approx((per.gpu + per.host + per.step - spare) * parameters, rel=0.06)
+    running.destroy()
+
+
+def test_logits_are_the_largest_term_of_a_small_model() -> None:
+    # 16 x 1024 tokens x 50257 x 12 bytes = 9.88 GB, against 12 layers of 28 x 768 bfloat16
+    memory = cost.training_memory(
+        SHAPES["openai-community/gpt2"], 1024, number="bfloat16", micro_batch=16, micro_batches=1
+    )
+    assert memory.logits == 16 * 1024 * 50257 * 12
+    assert memory.logits > memory.activations > memory.states
+
+
+NUMBERS = st.sampled_from(["float32", "bfloat16"])
+SHAPE = st.sampled_from([*TINY.values(), *SHAPES.values()])
+
+
+def memory(shape: Shape, **changes: Any) -> cost.Memory:
+    usual: dict[str, Any] = {"number": "bfloat16", "micro_batch": 4, "micro_batches": 4, "zero_stage": 1}
+    return cost.training_memory(shape, shape.context, **(usual | changes))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SHAPE, NUMBERS, st.integers(1, 3), st.integers(1, 16), st.booleans())
+def test_memory_grows_and_shrinks_as_it_should(
+    shape: Shape, number: Number, stage: int, micro: int, checkpointing: bool
+) -> None:
+    some = {"number": number, "zero_stage": stage, "micro_batch": micro, "checkpointing": checkpointing}
+    one = memory(shape, **some)
+    assert memory(shape, **some, offload=True).peak <= one.peak
+    assert memory(shape, **some, offload=True).host > one.host == 0
+    assert memory(shape, **{**some, "micro_batch": micro + 1}).peak >= one.peak
+    assert (
+        memory(shape, **{**some, "checkpointing": True}).peak <= memory(shape, **{**some, "checkpointing": False}).peak
+    )
+    assert memory(replace(shape, layers=shape.layers + 1), **some).peak > one.peak
+    assert one.peak >= one.states > 0
+    assert cost.on_gpu(one.peak) > one.peak
+
+
+@settings(max_examples=40, deadline=None)
+@given(SHAPE, NUMBERS, st.integers(1, 64))
+def test_scoring_takes_less_than_training(shape: Shape, number: Number, windows: int) -> None:
+    scoring = cost.scoring_memory(shape, shape.context, number=number, batch_tokens=windows * shape.context)
+    assert scoring <= memory(shape, number=number, micro_batch=windows).peak
+    more = cost.scoring_memory(shape, shape.context, number=number, batch_tokens=(windows + 1) * shape.context)
+    assert more > scoring
+    both = cost.scoring_memory(shape, shape.context, number=number, batch_tokens=windows * shape.context, models=2)
+    assert both == scoring + shape.parameters() * cost.BYTES[number]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("shape", TINY.values(), ids=list(TINY))
+def test_peak_on_a_gpu(shape: Shape) -> None:
+    large = replace(shape, width=256, ffn=4 * shape.ffn, layers=8, vocabulary=8192, context=512)
+    model, x = build(large).bfloat16().cuda(), torch.randint(0, 8192, (8, 512), device="cuda")
+    _loss(model, x).backward()  # CUDA's work space and the gradients are there from now on
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    _loss(model, x).backward()
+    expected = (cost.activations(large, "bfloat16") + cost.logits_training(large)) * x.numel()
+    assert expected == pytest.approx(torch.cuda.max_memory_allocated() - before, rel=0.2)
+
+
+# -- time
+
+
+def test_seconds() -> None:
+    assert cost.seconds(1e15, 1e12, 0.5) == 2000
+    assert cost.GPUS["V100-32GB"].rate("bfloat16") == cost.GPUS["V100-32GB"].rate("float32") == 15.7e12
+    assert cost.GPUS["A100-80GB"].rate("bfloat16") == 312e12
+
+
+def test_an_offloaded_step() -> None:
+    # 5e9 parameters: 32 bytes each at 50 GB/s, 3.2 s; 2 x 2 bytes each at 20 GB/s, 1 s
+    assert cost.offloaded_step(5 * 10**9, "bfloat16") == pytest.approx(4.2)

@@ -1,0 +1,296 @@
+"""Plans: what each study takes, where sizes come from, and whether it fits."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import LlamaConfig
+
+from odyssey import plan as planning
+from odyssey import published
+from odyssey.corpora import hub
+from odyssey.errors import OdysseyError
+from odyssey.layout import Layout
+from odyssey.plan import Device, Machine, Plan, find_gpu, make_plan, render, shape_of
+from odyssey.science.cost import GPUS
+from odyssey.settings import PublishedModel, Settings, load_settings, studies
+
+ROOT = Path(__file__).parents[1]
+STAGES = ["sample", "pretrain", "embed", "similarity", "adapt", "evaluate", "tokens", "report"]
+PAPER = list(published.CHECKPOINTS)
+SERVER = Machine(
+    16, 256 * 10**9, Device("NVIDIA H100", 80 * 10**9, GPUS["H100-80GB"]), 4 * 10**12, 2 * 10**12, one_disk=False
+)
+LAPTOP = Machine(8, 16 * 10**9, Device("processor", 16 * 10**9, None, 1e11), 10**11, 10**11, one_disk=True)
+
+
+def present(name: str) -> bool:
+    """Whether the texts that a study names are there; those of the example for a user's own are not."""
+    try:
+        load_settings(ROOT / "params.yaml", name)
+    except OdysseyError as error:
+        if "no file or folder" not in str(error):
+            raise
+        return False
+    return True
+
+
+def study(name: str, **changes: Any) -> Settings:
+    """A study of the repository, with sections exchanged."""
+    return load_settings(ROOT / "params.yaml", name).model_copy(update=changes)
+
+
+def made(settings: Settings, gpu: str | None = "A100-80GB", machine: Machine = SERVER) -> Plan:
+    return make_plan(settings, None if gpu is None else find_gpu(gpu), machine, ask_hub=False)
+
+
+def paper(checkpoint: str, **engine: Any) -> Settings:
+    """The study of GPT2-small with another model and engine."""
+    base = study("gpt2-small")
+    context = planning.SHAPES[checkpoint].context
+    model = PublishedModel(checkpoint=checkpoint, revision="main", context=context, adapt_learning_rate=1e-5)
+    changed = base.adapt.engine.model_copy(update=engine)
+    return base.model_copy(update={"models": {"it": model}, "adapt": base.adapt.model_copy(update={"engine": changed})})
+
+
+def stage(found: Plan, name: str) -> planning.Stage:
+    return next(one for one in found.stages if one.name == name)
+
+
+# -- every study
+
+
+@pytest.mark.parametrize("name", [name for name in studies(ROOT) if present(name)])
+@pytest.mark.parametrize("gpu", [None, "A100-80GB", "T4"])
+def test_every_study_has_a_plan(name: str, gpu: str | None) -> None:
+    for machine in (SERVER, LAPTOP):
+        found = made(study(name), gpu, machine)
+        assert [one.name for one in found.stages] == STAGES
+        assert all(one.how for one in found.stages)
+        assert found.hours is not None
+        assert math.isfinite(found.hours)
+        assert found.hours > 0
+        text = render(found)
+        assert max(map(len, text.splitlines())) <= planning.WIDTH
+        assert all(f"\n{one:<11} " in text for one in STAGES)
+        read = json.loads(json.dumps(found.as_dict()))
+        assert read["totals"]["disk"] == found.disk
+        assert read["fits"] == all(check["fits"] for check in read["checks"])
+
+
+def test_a_study_that_needs_no_network_fetches_nothing() -> None:
+    found = made(study("mini"), None, LAPTOP)
+    assert found.fetched == 0
+    assert not found.licenses
+    assert all(check.fits for check in found.checks)
+
+
+def test_the_papers_study() -> None:
+    found = made(study("gpt2-small"))
+    text = render(found)
+    assert stage(found, "sample").fetched > 24e9
+    assert "machelreid/m2d2, 199 files, ~" in text  # an estimate
+    assert "offline: sizes from recorded facts" in text
+    assert "NON-COMMERCIAL" in text
+    assert "accept_licenses" in text
+    adapt = stage(found, "adapt")
+    # Twenty domains of about 2e8 tokens, 6 x 1.24e8 operations each and attention: some 1e18
+    assert 1e18 < adapt.flops < 2e19
+    assert stage(found, "evaluate").tokens < adapt.tokens / 10
+    # Shown as it is computed: tokens x (6 x parameters + attention) = FLOPs
+    assert "(6 x 1.24e8 parameters + 1.13e8 of attention)" in " ".join(text.split())
+
+
+def test_plan_writes_text_or_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(planning, "hub_answers", lambda: False)
+    assert planning.plan(study("mini"), Layout(tmp_path / "mini"), "T4").startswith("Study mini: 20 domains")
+    found = json.loads(planning.plan(study("mini"), Layout(tmp_path / "mini"), None, as_json=True))
+    assert found["study"] == "mini"
+    assert found["totals"]["hours"] > 0
+
+
+# -- models and GPUs
+
+
+@pytest.mark.parametrize("checkpoint", PAPER)
+def test_the_papers_models(checkpoint: str) -> None:
+    found = made(paper(checkpoint))
+    about = published.CHECKPOINTS[checkpoint]
+    (download,) = stage(found, "pretrain").downloads
+    assert download.bytes == about.bytes
+    size = 2 if about.dtype == "float16" else 4
+    # Little but the weights is in the files; GPT-2's hold causal masks besides (1 MB a layer).
+    assert about.bytes == pytest.approx(size * planning.SHAPES[checkpoint].parameters(), rel=0.11)
+
+
+def test_what_does_not_fit_has_a_remedy() -> None:
+    found = made(paper("huggyllama/llama-7b"), "A100-80GB")
+    check = next(check for check in found.checks if check.what == "memory of A100-80GB")
+    # 6.74e9 x 20 bytes in the optimiser's step
+    assert stage(found, "adapt").device_memory >= 6.738e9 * 20
+    assert not check.fits
+    assert "offload_optimizer: true" in check.remark
+    engine = {"zero_stage": 2, "offload_optimizer": True, "micro_batch_size": 1, "activation_checkpointing": True}
+    better = made(paper("huggyllama/llama-7b", **engine), "A100-80GB")
+    assert next(check for check in better.checks if check.what == "memory of A100-80GB").fits
+    assert "offloading: " in render(better)
+    # What has left the GPU is in the machine's memory: weights, moments and gradients as float32, 16 bytes
+    assert stage(better, "adapt").host_memory >= 6.738e9 * 16
+
+
+def test_no_remedy() -> None:
+    found = made(paper("huggyllama/llama-7b"), "T4")
+    assert "no setting" in next(check for check in found.checks if check.what == "memory of T4").remark
+
+
+def test_a_faster_gpu_takes_fewer_hours() -> None:
+    hours = [made(study("gpt2-small"), gpu).hours or 0 for gpu in ("H100-80GB", "A100-80GB", "T4")]
+    assert hours == sorted(hours)
+
+
+def test_without_a_known_gpu_hours_are_not_known() -> None:
+    machine = Machine(4, 10**11, Device("some accelerator", 10**11, None), 10**12, 10**12, one_disk=True)
+    found = made(study("gpt2-small"), None, machine)
+    assert found.hours is None
+    assert "hours not known" in render(found)
+
+
+def test_both_the_named_gpu_and_this_machine_are_checked() -> None:
+    checks = {check.what: check.fits for check in made(study("gpt2-small"), "A100-40GB", LAPTOP).checks}
+    assert checks["memory of A100-40GB"]
+    assert not checks["memory of this machine"]
+    assert not checks["disk: results, DVC, hub's cache"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("A100-80GB", "A100-80GB"), ("a100 80", "A100-80GB"), ("h100", "H100-80GB"), ("rtx4090", "RTX-4090")],
+)
+def test_gpus_by_name(name: str, meant: str) -> None:
+    assert find_gpu(name).name == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("A100", "A100-80GB or A100-40GB"), ("H1000-80GB", "did you mean 'H100-80GB'"), ("", "T4")]
+)
+def test_gpus_that_there_are_not(name: str, message: str) -> None:
+    with pytest.raises(OdysseyError, match=message):
+        find_gpu(name)
+
+
+def test_a_folder_is_read_for_its_shape(tmp_path: Path) -> None:
+    config: Any = LlamaConfig(
+        vocab_size=100, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4
+    )
+    config.save_pretrained(tmp_path)
+    model = PublishedModel(checkpoint=str(tmp_path), revision=None, context=64, adapt_learning_rate=1e-4)
+    # 2 x 100 x 32 embeddings, 2 layers of 4 x 32^2 + 3 x 32 x 64, 5 norms of 32
+    assert shape_of("mine", model, online=False).parameters() == 6400 + 2 * (4096 + 6144) + 160
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(OdysseyError, match=r"config\.json"):
+        shape_of("mine", model, online=False)
+
+
+def test_an_unknown_model_cannot_be_planned_offline() -> None:
+    model = PublishedModel(checkpoint="some/model", revision="main", context=64, adapt_learning_rate=1e-4)
+    with pytest.raises(OdysseyError, match=r"some/model is not among .* plan it online"):
+        shape_of("mine", model, online=False)
+
+
+# -- sizes
+
+
+def test_sizes_are_the_hubs_where_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def list_files(repo: str, revision: str, kind: hub.Kind) -> list[hub.HubFile]:
+        if repo == "machelreid/m2d2":
+            return [hub.HubFile("data/math.NA.tar.gz", 123, None), hub.HubFile("data/cs.CL.tar.gz", 32_000_000, None)]
+        if repo == "openai-community/gpt2":
+            return [hub.HubFile("model.safetensors", 500, None), hub.HubFile("pytorch_model.bin", 10**9, None)]
+        raise OdysseyError("no answer")
+
+    monkeypatch.setattr(hub, "list_files", list_files)
+    monkeypatch.setattr(planning, "hub_answers", lambda: True)
+    settings = study("gpt2-small")
+    found = make_plan(settings, None, SERVER)
+    assert stage(found, "pretrain").downloads[0].bytes == 500  # no pickles
+    assert stage(found, "sample").downloads[0].origin == "recorded"  # of what did not answer
+    sizes = planning.Sizes(settings, online=True)
+    assert sizes.archives["math.NA"] == (123, "hub")
+    # 32e6 bytes x 3.2 / 4.2 bytes a token
+    assert sizes.split("cs.CL", "train").tokens == round(32e6 * 3.2 / 4.2)
+    assert sizes.split("math.NA", "train").tokens == 148_000_000  # known by itself
+
+
+def test_sizes_without_the_hub() -> None:
+    settings = study("gpt2-small")
+    sizes = planning.Sizes(settings, online=False)
+    assert sizes.archives["Culture_and_the_arts"] == (753_000_000, "recorded")
+    assert sizes.archives["Art"] == (round(98e6 * 4.2 / 3.2), "recorded")
+    assert sizes.archives["cs.CL"] == (round(sizes.median * 4.2 / 3.2), "estimate")
+    assert sizes.split("cs.CL", "test").tokens == round(5e6 / 4.2)
+
+
+def test_rows_of_a_study_are_a_limit() -> None:
+    base = study("gpt2-small")
+    rows = base.sample.rows.model_copy(update={"train": 1000})
+    limited = base.model_copy(update={"sample": base.sample.model_copy(update={"rows": rows})})
+    sizes = planning.Sizes(limited, online=False)
+    assert (sizes.split("cs.CL", "train").rows, sizes.split("cs.CL", "train").tokens) == (1000, 75_000)
+    assert stage(made(limited), "adapt").flops < stage(made(base), "adapt").flops / 10
+
+
+def test_dvc_keeps_two_copies_unless_it_links(tmp_path: Path) -> None:
+    assert planning.dvc_copies(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n['remote \"local\"']\n    url = remote\n")
+    assert planning.dvc_copies(tmp_path)
+    (tmp_path / ".dvc" / "config.local").write_text("[cache]\n    type = reflink,hardlink\n")
+    assert not planning.dvc_copies(tmp_path)
+
+
+def test_a_look_around(tmp_path: Path) -> None:
+    machine = planning.look_around(Layout(tmp_path / "not" / "there"))
+    assert machine.cores >= 1
+    assert machine.ram > 10**8
+    assert machine.data_free > 0
+
+
+# -- licences
+
+
+def test_licenses() -> None:
+    of = dict(published.licenses_of(study("gpt2-small")))
+    assert set(of) == {"Skylion007/openwebtext", "machelreid/m2d2", "openai-community/gpt2"}
+    assert of["machelreid/m2d2"].non_commercial
+    assert not of["Skylion007/openwebtext"].non_commercial
+    assert not published.licenses_of(study("mini"))
+
+
+def test_non_commercial_sources_need_consent() -> None:
+    settings = paper("huggyllama/llama-7b")
+    with pytest.raises(
+        OdysseyError, match=r"machelreid/m2d2.*huggyllama/llama-7b.*accept_licenses: true.*--accept-lic"
+    ):
+        published.check_licenses(settings, accepted=False)
+    published.check_licenses(settings, accepted=True)
+    published.check_licenses(study("mini"), accepted=False)
+
+
+def test_an_unknown_checkpoint_is_not_blocked() -> None:
+    model = PublishedModel(checkpoint="some/model", revision="main", context=64, adapt_learning_rate=1e-4)
+    settings = study("mini", models={"it": model})
+    assert dict(published.licenses_of(settings))["some/model"].name == "unknown, see its page"
+    published.check_licenses(settings, accepted=False)
+
+
+def test_old_ids_are_known() -> None:
+    assert published.find_checkpoint("gpt2-xl") is published.CHECKPOINTS["openai-community/gpt2-xl"]
+    assert published.find_checkpoint("gpt3") is None
+
+
+def test_the_table_of_models_is_whole() -> None:
+    assert set(planning.SHAPES) == set(published.CHECKPOINTS)
