@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -14,36 +16,50 @@ import yaml
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.science.perplexity import Score
-from odyssey.settings import STUDIES, Settings, load_settings, studies, study_file
+from odyssey.settings import SELECTIONS, STUDIES, Settings, load_choice, load_settings, studies, study_file
 from odyssey.store import check_folder, read_json, write_text
 
 Measure = Literal["mmd", "fd", "change"]
 
-SELECTIONS = "selections"
-"""Folder of the lists of domains, in that of the studies."""
 
+def use(params: Path, study: str | None, accept_licenses: bool = False) -> None:
+    """Make `study` the one in use, if one is given; the rest of the file, comments too, stays as it is.
 
-def use(params: Path, study: str, accept_licenses: bool = False) -> None:
-    """Make `study` the one in use; the rest of the file, comments too, stays as it is.
-
-    The study is validated as a whole first. Raises OdysseyError, and writes nothing, if there is
-    no such study or something is wrong with it.
+    The study is validated as a whole first, and results that DVC has taken away are brought back
+    from its cache: `dvc exp run` and `dvc checkout` clear what is not of the study in use. Raises
+    OdysseyError, and writes nothing, if there is no such study or something is wrong with it.
     """
-    load_settings(params, study)
-    text = _set(params, params.read_text(encoding="utf-8"), "study", study)
+    settings = load_settings(params, study)
+    text = _set(params, params.read_text(encoding="utf-8"), "study", settings.study)
     if accept_licenses:
         text = _set(params, text, "accept_licenses", "true")
     write_text(params, text)
+    if absent := _absent_stages(params.parent, settings.study):
+        print(f"bringing back from DVC's cache: {', '.join(absent)}", flush=True)
+        command = [sys.executable, "-m", "dvc", "checkout", "--quiet", "--allow-missing", *absent]
+        subprocess.run(command, cwd=params.parent, check=False)  # what is not there is made again
+
+
+def _absent_stages(root: Path, study: str) -> list[str]:
+    """Stages of a study whose results dvc.lock knows and that are not in the workspace."""
+    lock = root / "dvc.lock"
+    if not lock.is_file():
+        return []
+    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+    return [
+        name
+        for name, stage in stages.items()
+        if name.endswith(f"@{study}") and not all((root / out["path"]).exists() for out in stage.get("outs", ()))
+    ]
 
 
 def listing(params: Path) -> str:
     """The studies there are, the one in use marked, each with the first line of what its file says."""
-    used = load_settings(params).study
+    used = load_choice(params).study
     names = studies(params.parent)
     width = max(map(len, names))
-    return "\n".join(
-        f"{'*' if name == used else ' '} {name:<{width}}  {_about(study_file(name, params.parent))}" for name in names
-    )
+    lines = (f"{name:<{width}}  {_about(study_file(name, params.parent))}".rstrip() for name in names)
+    return "\n".join(f"{'*' if name == used else ' '} {line}" for name, line in zip(names, lines, strict=True))
 
 
 def _about(file: Path) -> str:
@@ -53,7 +69,7 @@ def _about(file: Path) -> str:
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# "))
-    return " ".join(lines).partition(". ")[0]
+    return re.split(r"[.?]\s", " ".join(lines), maxsplit=1)[0]
 
 
 def _set(params: Path, text: str, key: str, value: str) -> str:
@@ -74,6 +90,8 @@ def select(
     improved and degraded most, the paper's "most extreme 20" (section 3). Raises OdysseyError if
     the results are not there, or a list of that name is.
     """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise OdysseyError(f"'{name}' cannot be a selection's name: letters, digits, '_', '.' and '-' only")
     path = root / STUDIES / SELECTIONS / f"{name}.yaml"
     if path.exists():
         raise OdysseyError(f"{path}: is there already; choose another name or delete it")

@@ -35,6 +35,14 @@ class _Group(click.Group):
             raise click.ClickException(
                 f"the disk is full{where}: free some space and run the command again; what was finished is kept"
             ) from None
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for --help
+                raise
+            raise click.ClickException(
+                "the GPU's memory is full: lower adapt.engine.micro_batch_size, evaluate.batch_tokens or "
+                "embed.batch_size in the study, or turn on adapt.engine.activation_checkpointing; "
+                "what was finished is kept"
+            ) from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -82,7 +90,7 @@ def use_study(context: click.Context, name: str | None, accept_licenses: bool) -
     """
     from odyssey.choice import listing, use
 
-    if name:
+    if name or accept_licenses:
         use(context.obj["params"], name, accept_licenses)
     click.echo(listing(context.obj["params"]))
 
@@ -114,7 +122,7 @@ def choose(context: click.Context, name: str, by: Any, model: str | None, count:
 
 @main.command()
 @click.option("--study", help="A study [default: the one in use].")
-@click.option("--gpu", help="A GPU to plan for, such as A100-80GB [default: this machine's].")
+@click.option("--gpu", help="A GPU to plan for, such as A100-80GB, or cpu [default: this machine's].")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def plan(context: click.Context, study: str | None, gpu: str | None, as_json: bool) -> None:
@@ -124,9 +132,9 @@ def plan(context: click.Context, study: str | None, gpu: str | None, as_json: bo
 
     Example: odyssey plan --study gpt2-xl --gpu A100-80GB
     """
-    from odyssey import plan as planning
+    from odyssey.planning.plan import plan as describe
 
-    click.echo(planning.plan(*_inputs(context, study), gpu, as_json))
+    click.echo(describe(*_inputs(context, study), gpu, as_json))
 
 
 @main.command()

@@ -50,7 +50,7 @@ class Encoder:
         return None if self.model.max_seq_length is None else int(self.model.max_seq_length)
 
 
-def load_encoder(name: str, sha256: str | None) -> Encoder:
+def load_encoder(name: str, sha256: str | None, revision: str | None = None) -> Encoder:
     """Load an encoder in float32, onto the GPU if there is one.
 
     `name` is `package:<module>` (an installed package with `get_model_path()`), a folder, or a
@@ -62,7 +62,7 @@ def load_encoder(name: str, sha256: str | None) -> Encoder:
     """
     if name.startswith(_PACKAGE) and sha256 is None:
         raise OdysseyError(f"encoder '{name}': a package's weights are only used with their sha256; set embed.sha256")
-    folder = _folder(name)
+    folder = encoder_folder(name, revision)
     found = _check_weights(folder, sha256)
 
     import torch
@@ -120,8 +120,15 @@ def count_truncated(encoder: Encoder, rows: Sequence[str], block: int = 1024) ->
     return count
 
 
-def _folder(name: str) -> Path:
-    """The local folder of an encoder; downloads that of a hub id."""
+def encoder_files(name: str, revision: str | None = None) -> dict[str, str]:
+    """sha256 of the files that an encoder's vectors depend on, by path: weights, tokenizer, pooling and limits."""
+    folder = encoder_folder(name, revision)
+    files = (path for path in sorted(folder.rglob("*")) if path.suffix in (".json", ".txt", ".model", ".safetensors"))
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files if path.is_file()}
+
+
+def encoder_folder(name: str, revision: str | None = None) -> Path:
+    """The local folder of an encoder; downloads that of a hub id (its main branch, unless told otherwise)."""
     if name.startswith(_PACKAGE):
         module = name.removeprefix(_PACKAGE)
         try:
@@ -135,7 +142,7 @@ def _folder(name: str) -> Path:
         raise OdysseyError("the encoder's name is empty; give a folder or a hub id")
     if Path(name).exists():
         return Path(name)
-    return hub.fetch_all(name, hub.MODEL_FILES, "main", "model")
+    return hub.fetch_all(name, hub.MODEL_FILES, revision or "main", "model")
 
 
 def _check_weights(folder: Path, expected: str | None) -> str:

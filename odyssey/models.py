@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +24,15 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
 END_OF_TEXT = "<|endoftext|>"
 WORD_START = "\u2581"
 """What a sentencepiece puts in the place of the space before a word."""
-PIECE = 4 * 1024 * 1024
-"""Characters that are tokenised at once."""
+PIECE = 16 * 1024
+"""Characters of a piece of a text that is tokenised."""
+PIECES = 256
+"""Pieces that are tokenised at once."""
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, context: int) -> PreTrainedTokenizerBase:
@@ -82,24 +89,25 @@ def new_model(architecture: Architecture, tokenizer: PreTrainedTokenizerBase, se
 def pin(checkpoint: str, revision: str | None, folder: Path) -> dict[str, Any]:
     """Fetch a published checkpoint and write published.json, which stands for it, into a folder; return it.
 
-    It names the commit that the revision stood for, so that the same bytes are loaded later.
-    Raises OdysseyError as `hub` does.
+    It names the commit that the revision stood for, or the hashes of a user's own files, so that
+    the same bytes are loaded later. Raises OdysseyError as `hub` does.
     """
-    if Path(checkpoint).exists():
-        files = {path.name: sha256(path) for path in sorted(Path(checkpoint).iterdir()) if path.is_file()}
-        about: dict[str, Any] = {"checkpoint": checkpoint, "commit": None, "files": files}
+    about: dict[str, Any] = {"checkpoint": checkpoint, "commit": None}
+    if revision is None:
+        about["files"] = checkpoint_files(checkpoint)
     else:
-        commit = hub.resolve(checkpoint, revision or "main", "model")
-        snapshot = hub.fetch_all(checkpoint, hub.MODEL_FILES, commit, "model")
-        names = sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())
-        about = {"checkpoint": checkpoint, "commit": commit, "files": names}
+        about["commit"] = hub.resolve(checkpoint, revision, "model")
+        hub.fetch_all(checkpoint, hub.MODEL_FILES, about["commit"], "model")
     write_json(folder / PUBLISHED, about)
     return about
 
 
-def load(
-    name: str | Path, precision: Precision = "float32", *, revision: str | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def checkpoint_files(folder: str) -> dict[str, str]:
+    """sha256 of the files of a user's own checkpoint, by name."""
+    return {path.name: sha256(path) for path in sorted(Path(folder).iterdir()) if path.is_file()}
+
+
+def load(name: str | Path, precision: Precision = "float32", *, revision: str | None = None) -> Loaded:
     """A causal language model and its tokenizer, from a folder or the hub, ready to score.
 
     The model is on the GPU if there is one. A folder may hold published.json instead of a
@@ -147,9 +155,10 @@ def _checkpoint_folder(name: str | Path, revision: str | None) -> Path:
     folder = Path(name)
     if (folder / PUBLISHED).is_file():
         about = read_json(folder / PUBLISHED)
-        if about["commit"] is None:
-            _check_unchanged(Path(about["checkpoint"]), about["files"])
-        return _checkpoint_folder(about["checkpoint"], about["commit"])
+        if about["commit"] is not None:
+            return hub.fetch_all(about["checkpoint"], hub.MODEL_FILES, about["commit"], "model")
+        _check_unchanged(Path(about["checkpoint"]), about["files"])
+        return Path(about["checkpoint"])
     if folder.exists() and not (folder / "config.json").is_file():
         raise OdysseyError(f"{folder}: holds no config.json, so it is no model checkpoint")
     if folder.exists():
@@ -169,8 +178,25 @@ def _check_unchanged(folder: Path, files: dict[str, str]) -> None:
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write checkpoint (safetensors) and tokenizer into a folder."""
-    model.save_pretrained(folder)
+    from safetensors import SafetensorError
+
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:
+        # Its own words for what the system calls ENOSPC and EDQUOT.
+        if full := next((code for code in (errno.ENOSPC, errno.EDQUOT) if f"(os error {code})" in str(error)), None):
+            raise OSError(full, os.strerror(full), str(folder)) from None
+        raise
     tokenizer.save_pretrained(folder)
+
+
+def free_memory() -> None:
+    """Give back what models that are no longer used held: DeepSpeed and autograd leave them in reference cycles."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def context_of(model: PreTrainedModel) -> int:
@@ -195,28 +221,42 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> list[
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, rows: Iterable[str], separator: str) -> tuple[np.ndarray, int]:
-    """Join rows, tokenise without special tokens: ids (n,) int64 and the text's length in bytes.
+    """Join rows, tokenise without special tokens: ids (n,) int32 and the text's length in bytes.
 
-    A text of more than PIECE characters is tokenised in pieces that begin with the separator,
-    so that memory stays bounded. With byte-level BPE the ids are those of the whole text, as
-    no token of GPT-2's kind reaches over the start of a row; a sentencepiece tokenizer puts one
-    mark of a word's start before each piece.
+    Long texts are tokenised in pieces that begin with the separator, many at once on all cores.
+    The ids are those of the whole text, as no token of the tokenizers at hand reaches over the
+    start of a row; the mark of a word's start that a sentencepiece would put before each piece
+    is taken off.
     """
+    marks = _piece_marks(tokenizer, separator)
     ids: list[np.ndarray] = []
     n_bytes = 0
-    for text in _pieces(rows, separator):
-        found = tokenizer(text, add_special_tokens=False, verbose=False, return_attention_mask=False)["input_ids"]
-        ids.append(np.asarray(found, dtype=np.int64))
-        n_bytes += len(text.encode())
-    return np.concatenate([*ids, np.empty(0, dtype=np.int64)]), n_bytes
+    pieces = _pieces(rows, separator)
+    while some := list(islice(pieces, PIECES)):
+        n_bytes += sum(len(text.encode()) for text in some)
+        found = tokenizer(some, add_special_tokens=False, verbose=False, return_attention_mask=False)["input_ids"]
+        for own in found:
+            ids.append(np.asarray(own[marks if ids else 0 :], dtype=np.int32))
+    return np.concatenate([*ids, np.empty(0, dtype=np.int32)]), n_bytes
+
+
+def _piece_marks(tokenizer: PreTrainedTokenizerBase, separator: str) -> int:
+    """How many ids a text that begins with the separator has more than the same text inside another one."""
+    inside, alone = (tokenizer(f"{first}{separator}a", add_special_tokens=False)["input_ids"] for first in ("a", ""))
+    extra = next((k for k in range(len(alone)) if inside[-len(alone) + k :] == alone[k:]), 0)
+    return extra if str(tokenizer.convert_ids_to_tokens(alone[:1])[0]).startswith(WORD_START) else 0
 
 
 def _pieces(rows: Iterable[str], separator: str) -> Iterator[str]:
-    """The joined rows, cut before separators into texts of little more than PIECE characters."""
+    """The joined rows, cut into texts of little more than PIECE characters.
+
+    Only before a separator of white space that stands between two other characters: elsewhere a
+    token could reach over the cut.
+    """
     held: list[str] = []
     size = 0
     for count, row in enumerate(rows):
-        if size > PIECE:
+        if size > PIECE and separator.isspace() and row[:1].strip() and held[-1][-1:].strip():
             yield "".join(held)
             held, size = [], 0
         held.append(separator + row if count else row)
@@ -242,7 +282,7 @@ def token_nll(
     tokens = torch.from_numpy(ids)
     progress = bar(None, label, total=len(nll), unit="tok") if label else None
     for batch in _batches(spans, max(1, batch_tokens // context)):
-        x = torch.stack([tokens[start:stop] for start, stop in batch]).to(model.device)  # (B, T)
+        x = torch.stack([tokens[start:stop] for start, stop in batch]).to(model.device).long()  # (B, T)
         scores = _window_nll(model, x).cpu().numpy()  # (B, T - 1)
         for (start, stop), row in zip(batch, scores, strict=True):
             nll[start : stop - 1] = row
@@ -279,7 +319,7 @@ def _length(span: tuple[int, int]) -> int:
 
 def quieten() -> None:
     """Keep transformers' notices and bars off the terminal."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from transformers.utils import logging
 
     logging.set_verbosity_error()

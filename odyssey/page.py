@@ -84,7 +84,7 @@ def token_rows(tokens: pd.DataFrame, headline: pd.DataFrame) -> dict[str, Any]:
 
 
 def input_rows(inputs: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Any]]:
-    """Digests of the manifests of whole stages, and a table of those of cells, named "stage/model/domain"."""
+    """Digests of the contents of whole stages, and a table of those of cells, named "stage/model/domain"."""
     whole = {name: found[:12] for name, found in inputs.items() if "/" not in name}
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for name, found in inputs.items():

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent
 
 
 def code_files(module: str) -> list[Path]:
-    """Files of this package that `module` imports, itself included, at any depth.
+    """Files of this package that `module` imports, itself included, at any depth, and the tables beside them.
 
     Imports inside functions count: they are made there only to start faster. Sorted
     paths, relative to the folder that holds the package.
@@ -27,16 +27,34 @@ def code_files(module: str) -> list[Path]:
             continue
         found[name] = path
         waiting.extend(_imports(path))
-    return sorted(path.relative_to(PACKAGE.parent) for path in found.values())
+    tables = (path.with_suffix(".csv") for path in found.values())
+    files = [*found.values(), *(table for table in tables if table.is_file())]
+    return sorted(path.relative_to(PACKAGE.parent) for path in files)
 
 
 @cache
 def code_digest(module: str) -> str:
-    """sha256 over the files that `code_files` lists."""
+    """sha256 over what the files that `code_files` lists do: comments, docstrings and layout do not count."""
     whole = hashlib.sha256()
     for path in code_files(module):
-        whole.update(path.as_posix().encode() + b"\0" + (PACKAGE.parent / path).read_bytes() + b"\0")
+        content = (PACKAGE.parent / path).read_bytes()
+        meaning = _meaning(content) if path.suffix == ".py" else content
+        whole.update(path.as_posix().encode() + b"\0" + meaning + b"\0")
     return whole.hexdigest()
+
+
+def _meaning(source: bytes) -> bytes:
+    """A module's syntax tree without docstrings, as text: equal for code that does the same."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        # A bare string is a docstring, also after an assignment, as attributes have theirs.
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [part for part in body if not _is_docstring(part)]  # type: ignore[attr-defined]
+    return ast.dump(tree).encode()
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def versions(*packages: str) -> dict[str, str]:

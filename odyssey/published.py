@@ -149,7 +149,8 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 
 def find_checkpoint(name: str) -> Checkpoint | None:
     """What is known of a checkpoint, by id; None for one that is not in the table, such as a folder."""
-    return CHECKPOINTS.get(ALIASES.get(name, name))
+    known = {repo.lower(): checkpoint for repo, checkpoint in CHECKPOINTS.items()}
+    return known.get(ALIASES.get(name.lower(), name).lower())  # the hub does not mind the case
 
 
 def licenses_of(settings: Settings) -> list[tuple[str, License]]:
@@ -164,9 +165,11 @@ def licenses_of(settings: Settings) -> list[tuple[str, License]]:
         if isinstance(model, PublishedModel):
             known = find_checkpoint(model.checkpoint)
             unknown = License("unknown, see its page", f"{HUB}/{model.checkpoint}", non_commercial=None)
+            if model.revision is None:  # a folder of the user's own
+                continue
             if known is not None:
                 found[known.repo] = known.license
-            elif model.revision is not None:  # null stands for a folder of the user's own
+            else:
                 found[model.checkpoint] = unknown
     return list(found.items())
 

@@ -19,10 +19,12 @@ from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, SUMMARY, Layout
 from odyssey.science.perplexity import Score
 from odyssey.settings import SPLITS, Settings
-from odyssey.store import MANIFEST, check_folder, digest, read_json, sha256
+from odyssey.store import MANIFEST, check_folder, content_digest, digest, read_json, sha256
 
 CELL_STAGES = ("similarity", "adapt", "evaluate", "tokens")
 """Stages whose results a (model, domain) run shows."""
+READ = {"adapt": ("curves.csv", "loss.csv")}
+"""Files of a cell that are read, where that is not all: checkpoints are large, and not looked at here."""
 NAME_LENGTH = 25
 """Characters of a run's name that the UI shows."""
 TAG_LENGTH = 8000
@@ -103,7 +105,7 @@ def cell_record(
     )
     folders = {stage: _folder(layout, stage, model, domain) for stage in CELL_STAGES if stage in stages}
     for stage, folder in folders.items():
-        check_folder(folder, stage)
+        check_folder(folder, stage, READ.get(stage))
         if outdated := _outdated(settings, layout, stage, model, domain):
             raise OdysseyError(f"{folder}: {outdated} has changed since it was made; run `dvc repro {stage}`")
         _READERS[stage](record, folder)
@@ -128,7 +130,7 @@ def summary_record(settings: Settings, layout: Layout) -> Record:
 
     check_folder(layout.report, "report")
     made_from, effective = _made_from(layout.report), settings.model_dump(mode="json")
-    found = {name: _manifest_digest(layout.data / name) for name in made_from.get("inputs", {})}
+    found = {name: content_digest(layout.data / name) for name in made_from.get("inputs", {})}
     if found != made_from.get("inputs", {}) or made_from.get("settings", digest(effective)) != digest(effective):
         raise OdysseyError(f"{layout.report}: made with other results or settings than now; run `dvc repro report`")
     record = Record(name=fit(f"{settings.study} summary"), tags={"study": settings.study, "seed": str(settings.seed)})
@@ -303,7 +305,7 @@ def _outdated(settings: Settings, layout: Layout, stage: str, model: str, domain
         "tokens": [(layout.tokens(model, domain), "adapted", adapted)],
     }
     for folder, name, below in links[stage]:
-        expected, built_on = _manifest_digest(below), _made_from(folder)
+        expected, built_on = content_digest(below), _made_from(folder)
         outer, _, inner = name.partition(".")
         found = built_on.get(outer, {}).get(inner, expected) if inner else built_on.get(outer, expected)
         if found != expected:
@@ -318,7 +320,9 @@ def _outdated(settings: Settings, layout: Layout, stage: str, model: str, domain
         if _made_from(adapted).get("domain", splits) != splits:
             return "'domain'"
     chosen = settings.model(model)
-    now = settings.model_dump(mode="json") | {"learning_rate": chosen.adapt_learning_rate, "context": chosen.context}
+    now = settings.model_dump(mode="json") | settings.evaluate.model_dump()
+    now |= {"adapt": settings.adapt.model_dump(mode="json", exclude={"engine"})}
+    now |= {"learning_rate": chosen.adapt_learning_rate, "context": chosen.context}
     used = _made_from(_folder(layout, stage, model, domain)).get("settings", {})
     return next((f"setting '{key}'" for key in used if key in now and used[key] != now[key]), None)
 
@@ -327,10 +331,6 @@ def _held(path: Path) -> str | None:
     """A file's sha256 as its cell's manifest has it."""
     manifest = path.parent / MANIFEST
     return read_json(manifest)["files"].get(path.name) if manifest.is_file() else None
-
-
-def _manifest_digest(folder: Path) -> str | None:
-    return sha256(folder / MANIFEST) if (folder / MANIFEST).is_file() else None
 
 
 def _made_from(folder: Path) -> dict[str, Any]:

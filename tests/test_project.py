@@ -147,6 +147,7 @@ def test_a_stage_is_a_command_and_a_module() -> None:
     assert set(STAGES) <= set(main.commands)
     for name, stage in stages().items():
         assert stage["cmd"] == f"python -m odyssey {name}"
+        assert stage["matrix"] == {"study": ["${study}"]}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -160,8 +161,8 @@ def test_a_stage_depends_on_the_code_that_it_imports(stage: str) -> None:
 
 
 def _package_data() -> list[str]:
-    """Files of the package that are not code; all of them serve the report."""
-    files = (path for path in (ROOT / "odyssey").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
+    """Files of the package that are neither code nor tables of a module; all of them serve the report."""
+    files = (path for path in (ROOT / "odyssey").rglob("*") if path.suffix not in (".py", ".pyc", ".csv", ""))
     return [path.relative_to(ROOT).as_posix() for path in files]
 
 
@@ -173,7 +174,9 @@ def test_a_stage_depends_on_the_settings_that_it_reads(stage: str) -> None:
         return
     sections = {*choice, *sections}
     # Every stage checks the whole study first; that is not what its results depend on.
-    files = (path for path in code_files(f"odyssey.stages.{stage}") if path.name != "settings.py")
+    files = (
+        path for path in code_files(f"odyssey.stages.{stage}") if path.suffix == ".py" and path.name != "settings.py"
+    )
     read = {name for path in files for name in _settings_read(ROOT / path)}
     assert read <= sections, f"stage '{stage}' reads {sorted(read - sections)}, not among its params in dvc.yaml"
 

@@ -7,11 +7,13 @@ import math
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from hub_content import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -100,6 +102,36 @@ def test_token_nll_equals_the_plain_sum_whatever_the_batch(checkpoint: Path) -> 
         nll = models.token_nll(network, ids, 8, batch_tokens)
         assert nll.shape == (len(ids) - 1,)
         np.testing.assert_allclose(nll, plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "olmo", "llama"])
+@pytest.mark.parametrize("separator", ["\n", " ", "\n\n", "", "|"])
+def test_a_long_text_has_the_ids_of_the_whole(
+    family: Any, separator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model(family, tmp_path))
+    rows = ["a b", "  indented", "ends \t", "x", "1 + 2 = 3;", "caf\u00e9 \u4e2d", ".", "the end"] * 5
+    text = separator.join(rows)
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    for size in (1, 40):
+        monkeypatch.setattr(models, "PIECE", size)
+        ids, n_bytes = models.encode(tokenizer, rows, separator)
+        assert ids.tolist() == whole
+        assert n_bytes == len(text.encode())
+
+
+def test_tokens_have_their_texts(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    for family, newline in (("gpt2", "\n"), ("llama", "\n")):
+        tokenizer = AutoTokenizer.from_pretrained(tiny_model(family, tmp_path / family))  # type: ignore[arg-type]
+        ids, _ = models.encode(tokenizer, ["the history", "of the city"], newline)
+        assert "".join(models.token_texts(tokenizer, ids.tolist())).strip() == "the history\nof the city"
+        newlines = models.newline_ids(tokenizer)
+        assert set(newlines) & set(ids.tolist())
+        assert all(set(text) == {"\n"} for text in models.token_texts(tokenizer, newlines))
 
 
 def test_uniform_network_scores_its_vocabulary(checkpoint: Path) -> None:

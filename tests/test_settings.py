@@ -184,8 +184,14 @@ def test_a_study_names_its_files_and_what_belongs_elsewhere(project: Path) -> No
     whole = file.read_text()
     for change, message in (
         (("path: texts/mine", "path: texts/other"), "key 'domains.mine.path': no file or folder texts/other"),
-        (("adapt_to: all", "adapt_to: studies/selections/x.yaml"), "key 'adapt_to'.*no file studies/selections/x.yaml"),
-        (("adapt_to: all", "adapt_to: studies/mini.yaml"), "mini.yaml: expected a list of domains' names, found dict"),
+        (
+            ("adapt_to: all", "adapt_to: studies/selections/x.yaml"),
+            "'adapt_to'.*no such file studies/selections/x",
+        ),
+        (
+            ("adapt_to: all", "adapt_to: studies/mini.yaml"),
+            "a file in studies/selections; no such file",
+        ),
         (("adapt_to: all", "seed: 1"), "key 'seed' belongs into .*params.yaml"),
         (("adapt_to: all", ""), "key 'adapt_to' is missing"),
     ):

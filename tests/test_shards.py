@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -55,11 +56,11 @@ def draw(
     population: int | None = 81,
     seed: int = 0,
     workers: int = 1,
-    discard: Callable[[Path], None] | None = None,
-    keep: bool = False,
     text: str = "text",
+    keep: bool = False,
 ) -> Sample:
-    return sample_shards(
+    """A draw into `folder`, whose candidates are deleted unless `keep`."""
+    found = sample_shards(
         shards,
         folder / "work",
         folder / "out.parquet",
@@ -69,9 +70,10 @@ def draw(
         seed=seed,
         purpose=PURPOSE,
         workers=workers,
-        discard=discard,
-        keep=keep,
     )
+    if not keep:
+        shutil.rmtree(folder / "work")
+    return found
 
 
 def drawn(folder: Path) -> list[Row]:
@@ -214,7 +216,6 @@ def test_rows_and_ids(tmp_path: Path) -> None:
         Row("s0.jsonl#1", "s0.jsonl#1", "text 0.1\n\nand more"),
         Row("s1.jsonl#0", "s1.jsonl#0", "text 1.0\n\nand more"),
     ]
-    assert not list((tmp_path / "work").iterdir())
 
 
 def test_text_that_is_not_unicode_is_mended(tmp_path: Path) -> None:
@@ -307,31 +308,6 @@ def test_candidates_of_another_draw_or_damaged_ones_are_made_again(tmp_path: Pat
     draw(counting(shards, "r@2"), tmp_path, seed=1)
     assert next(fetched) - before - 1 == 1
     assert drawn(tmp_path) == first
-
-
-def test_files_are_discarded_once_read_and_few_are_there_at_a_time(tmp_path: Path) -> None:
-    originals = corpus(tmp_path, [40] * 12)
-    there: set[Path] = set()
-    most = 0
-
-    def fetching(shard: Shard) -> Shard:
-        def fetch() -> Path:
-            nonlocal most
-            copy = tmp_path / f"copy-{shard.name}"
-            copy.write_bytes(shard.fetch().read_bytes())
-            there.add(copy)
-            most = max(most, len(there))
-            return copy
-
-        return Shard(shard.name, fetch)
-
-    def discard(path: Path) -> None:
-        path.unlink()
-        there.remove(path)
-
-    draw([fetching(shard) for shard in originals], tmp_path, 20, 480, workers=2, discard=discard)
-    assert not there
-    assert most <= 3
 
 
 # --- failures

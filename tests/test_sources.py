@@ -22,7 +22,7 @@ from odyssey.layout import SOURCE, Layout
 from odyssey.published import CORPORA
 from odyssey.settings import Settings, validate
 from odyssey.stages import pretrain, sample
-from odyssey.store import MANIFEST, read_json, sha256
+from odyssey.store import MANIFEST, content_digest, read_json, sha256
 
 __all__ = ["hub_fixture"]
 
@@ -39,8 +39,12 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def study(source: dict[str, Any], domains: dict[str, Any] = DOMAINS, **change: Any) -> Settings:
     """The study of GPT2-small with another source corpus and these domains."""
     raw = yaml.safe_load((ROOT / "studies" / "gpt2-small.yaml").read_text(encoding="utf-8"))
-    raw |= {"source": source, "domains": domains, "adapt_to": "all"}
+    raw |= {"source": source, "domains": domains, "adapt_to": "all", "models": {"m": model("of/nobody", None)}}
     return validate(raw | {"study": "s", "seed": 0, "accept_licenses": True} | change, "s.yaml")
+
+
+def model(checkpoint: str, revision: str | None = "main", context: int = 32) -> dict[str, Any]:
+    return {"checkpoint": checkpoint, "revision": revision, "context": context, "adapt_learning_rate": 1e-4}
 
 
 def of(corpus: str, rows: int | None) -> dict[str, Any]:
@@ -216,12 +220,11 @@ def test_a_published_model_is_pinned_and_found_again(
     from odyssey import models
 
     commit = hub.add("some/model", "model", dict(read_folder(tiny_model(family, tmp_path / "made"))))
-    about = {"checkpoint": "some/model", "revision": "main", "context": 32, "adapt_learning_rate": 1e-4}
-    settings, layout = study(of("openwebtext", 5), models={"m": about}), Layout(tmp_path / "data")
+    settings, layout = study(of("openwebtext", 5), models={"m": model("some/model")}), Layout(tmp_path / "data")
     pretrain.run(settings, layout)
     held = read_json(layout.pretrained("m") / "published.json")
     assert (held["checkpoint"], held["commit"]) == ("some/model", commit)
-    assert not [name for name in held["files"] if name.endswith((".bin", ".py"))]
+    assert not list(hub.cache.rglob("*.bin"))  # pickles are left where they are
     # The branch moves on; what is loaded stays what was pinned, also without a network.
     hub.add("some/model", "model", {"config.json": b"{}"})
     go_offline(monkeypatch)
@@ -229,8 +232,32 @@ def test_a_published_model_is_pinned_and_found_again(
     ids, _ = models.encode(tokenizer, ["one row", "and another"], "\n")
     assert set(models.newline_ids(tokenizer)) & set(ids.tolist())
     assert models.token_nll(network, ids, 32, 64).shape == (len(ids) - 1,)
-    longer = study(of("openwebtext", 5), models={"m": about | {"context": 65}})
-    assert "longer than the 64 tokens" in message(lambda: pretrain.run(longer, Layout(tmp_path / "other")))
+    longer = study(of("openwebtext", 5), models={"m": model("some/model", commit, context=65)})
+    for stage in (sample, pretrain):
+        said = message(lambda stage=stage: stage.run(longer, Layout(tmp_path / "other")))  # type: ignore[misc]
+        assert "longer than the 64 tokens" in said
+
+
+def test_a_folder_of_the_same_name_does_not_replace_a_pinned_model(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from odyssey import models
+
+    hub.add("some/model", "model", dict(read_folder(tiny_model("gpt2", tmp_path / "made"))))
+    (tmp_path / "some" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    layout = Layout(tmp_path / "data")
+    pretrain.run(study(of("openwebtext", 5), models={"m": model("some/model")}), layout)
+    models.load(layout.pretrained("m"))
+
+
+def test_a_model_that_cannot_be_had_is_found_out_before_corpora_are_fetched(hub: Hub, tmp_path: Path) -> None:
+    serve(hub)
+    hub.add("some/model", "model", {"config.json": b"{}"}, gated=True)
+    for name, expected in (("some/model", "accept the licence"), ("some/other", "no such model")):
+        settings = study(of("openwebtext", 5), models={"m": model(name)})
+        assert expected in message(lambda settings=settings: sample.run(settings, Layout(tmp_path)))  # type: ignore[misc]
+    assert not hub.gets("*openwebtext*")
 
 
 def test_a_model_in_a_folder_is_hashed(tmp_path: Path, checkpoint: Path) -> None:
@@ -239,12 +266,16 @@ def test_a_model_in_a_folder_is_hashed(tmp_path: Path, checkpoint: Path) -> None
     from odyssey import models
 
     folder = Path(shutil.copytree(checkpoint, tmp_path / "model"))
-    about = {"checkpoint": str(folder), "revision": None, "context": 16, "adapt_learning_rate": 1e-4}
+    about = model(str(folder), None, context=16)
     settings, layout = study(of("openwebtext", 5), models={"m": about}), Layout(tmp_path / "data")
     pretrain.run(settings, layout)
+    first = content_digest(layout.pretrained("m"))
     models.load(layout.pretrained("m"))
     (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
     assert "config.json: missing or changed" in message(lambda: models.load(layout.pretrained("m")))
+    pretrain.run(settings, layout)
+    models.load(layout.pretrained("m"))
+    assert content_digest(layout.pretrained("m")) != first
 
 
 def test_a_published_model_that_lacks_weights_is_refused(hub: Hub, tmp_path: Path) -> None:
@@ -255,8 +286,8 @@ def test_a_published_model_that_lacks_weights_is_refused(hub: Hub, tmp_path: Pat
     del weights["h.0.mlp.c_fc.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     hub.add("some/model", "model", dict(read_folder(folder)))
-    about = {"checkpoint": "some/model", "revision": "main", "context": 32, "adapt_learning_rate": 1e-4}
-    said = message(lambda: pretrain.run(study(of("openwebtext", 5), models={"m": about}), Layout(tmp_path / "data")))
+    settings = study(of("openwebtext", 5), models={"m": model("some/model")})
+    said = message(lambda: pretrain.run(settings, Layout(tmp_path / "data")))
     assert "lacks 1 weights" in said
 
 

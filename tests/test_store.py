@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from odyssey.errors import OdysseyError
-from odyssey.store import check_folder, is_current, new_folder, prune, read_json, sha256, write_json, write_text
+from odyssey.store import (
+    check_file,
+    check_folder,
+    content_digest,
+    digest,
+    is_current,
+    new_folder,
+    prune,
+    read_json,
+    sha256,
+    write_json,
+    write_text,
+)
 
 
 def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
@@ -38,7 +52,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
         check_folder(folder, "adapt@tiny")
     with new_folder(folder, {}) as temporary:
         (temporary / "x").write_bytes(b"12")
-    assert check_folder(folder, "adapt@tiny") == sha256(folder / "manifest.json")
+    assert check_folder(folder, "adapt@tiny") == content_digest(folder) == digest({"x": sha256(folder / "x")})
     (folder / "x").write_bytes(b"13")
     with pytest.raises(OdysseyError, match=r"cell/x: damaged .*run `dvc repro adapt@tiny`"):
         check_folder(folder, "adapt@tiny")
@@ -48,6 +62,39 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (folder / "manifest.json").write_text("{")
     with pytest.raises(OdysseyError, match=r"manifest\.json: not readable as JSON"):
         check_folder(folder, "adapt@tiny")
+
+
+def test_the_same_bytes_made_from_something_else_are_the_same_content(tmp_path: Path) -> None:
+    for name, made_from in (("a", {"code": 1}), ("b", {"code": 2})):
+        with new_folder(tmp_path / name, made_from, {"batch_size": 3}) as temporary:
+            (temporary / "x").write_bytes(b"12")
+    assert content_digest(tmp_path / "a") == content_digest(tmp_path / "b") is not None
+    assert is_current(tmp_path / "a", {"code": 1})
+    assert not is_current(tmp_path / "a", {"code": 2})
+    assert content_digest(tmp_path / "none") is None
+
+
+def test_only_what_is_read_is_checked(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "cell", {}) as temporary:
+        (temporary / "large").write_bytes(b"12")
+        (temporary / "small").write_bytes(b"34")
+    (tmp_path / "cell" / "large").write_bytes(b"13")
+    assert check_file(tmp_path / "cell" / "small", "adapt") == sha256(tmp_path / "cell" / "small")
+    with pytest.raises(OdysseyError, match="large: damaged"):
+        check_file(tmp_path / "cell" / "large", "adapt")
+    check_folder(tmp_path / "cell", "adapt", only=["small"])
+
+
+def test_prune_leaves_what_is_being_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        for name in (f".cell.{process.pid}.tmp", f".cell.{os.getpid()}.tmp", "gone"):
+            (tmp_path / name).mkdir()
+        prune(tmp_path, keep=set())
+        assert [path.name for path in tmp_path.iterdir()] == [f".cell.{process.pid}.tmp"]
+        assert f"deleted {tmp_path / 'gone'}" in capsys.readouterr().out
+        process.kill()
+    prune(tmp_path, keep=set())
+    assert not list(tmp_path.iterdir())
 
 
 def test_prune_clears_what_is_not_wanted(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import shutil
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from conftest import ROOT
 
 from odyssey import models
 from odyssey.cli import main
@@ -218,6 +220,26 @@ def test_kept_cells_are_not_touched_and_a_lost_one_comes_back_the_same(
     assert "0 of 1 models to do, 1 kept" in capsys.readouterr().out
 
 
+def test_how_it_fits_into_memory_is_no_reason_to_train_again(
+    study: Settings, made: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (model,) = study.models
+    engine = study.adapt.engine.model_copy(update={"micro_batch_size": 1})
+    rules = {"batch_tokens": 64}
+    smaller = study.model_copy(
+        update={
+            "adapt": study.adapt.model_copy(update={"engine": engine}),
+            "evaluate": study.evaluate.model_copy(update=rules),
+        }
+    )
+    capsys.readouterr()
+    for stage in (adapt, evaluate, tokens):
+        stage.run(smaller, made, model=model)
+    assert capsys.readouterr().out.count("0 of 2 domains to do, 2 kept") == 3
+    manifest = json.loads((made.adapted(model, next(iter(study.domains))) / "manifest.json").read_text())
+    assert manifest["how"]["engine"] == study.adapt.engine.model_dump()
+
+
 def test_missing_and_damaged_inputs_name_the_stage(study: Settings, made: Layout, tmp_path: Path) -> None:
     (model,) = study.models
     domain = next(iter(study.domains))
@@ -247,14 +269,49 @@ def test_a_domain_too_small_is_named(study: Settings, made: Layout, tmp_path: Pa
 
 
 def test_errors_reach_the_terminal_as_one_line(tmp_path: Path) -> None:
-    from conftest import ROOT
-
     options = ["--params", str(ROOT / "params.yaml"), "--data", str(tmp_path)]
     result = CliRunner().invoke(main, [*options, "adapt", "--model", "tiny"])
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert "run `dvc repro pretrain` first" in result.output
     assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/data/x"), "the disk is full at /data/x: free some space"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "the GPU's memory is full: lower adapt.engine.micro_batch_size"),
+    ],
+)
+def test_full_disks_and_full_memory_are_one_line(
+    error: Exception, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(adapt, "run", fail)
+    result = CliRunner().invoke(main, ["--params", str(ROOT / "params.yaml"), "--data", str(tmp_path), "adapt"])
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "what was finished is kept" in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_a_disk_that_fills_while_a_checkpoint_is_saved_is_told_as_such(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors import SafetensorError
+
+    network, tokenizer = models.load(checkpoint)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(network, "save_pretrained", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        models.save(network, tokenizer, tmp_path)
+    assert caught.value.errno == errno.ENOSPC
 
 
 def _table(path: Path) -> list[dict[str, Any]]:

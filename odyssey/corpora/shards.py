@@ -72,8 +72,6 @@ def sample_shards(
     seed: int,
     purpose: tuple[str, ...],
     workers: int = 1,
-    discard: Callable[[Path], None] | None = None,
-    keep: bool = False,
 ) -> Sample:
     """Write a uniform sample of `rows` texts without replacement (None: all) to `out`, in the corpus' order.
 
@@ -83,9 +81,8 @@ def sample_shards(
     higher one. A corpus with fewer texts is taken whole: compare the returned numbers.
 
     Shards are fetched one by one, in order, and read by `workers` threads (decompression
-    lets other threads run); `discard` is called with each file once it is read, so at most
-    `workers` + 1 are there at a time. Candidates are kept in `work`, which is emptied of
-    them at the end unless `keep`. Memory: for each worker a batch (2 million characters or one
+    lets other threads run). Candidates are left in `work`: with them, the same call only
+    merges. Memory: for each worker a batch (2 million characters or one
     row; with Arrow and its buffers some 60 MB), and 24 bytes a candidate.
 
     Raises OdysseyError naming the shard (and line) that cannot be read, or for no text at all.
@@ -96,7 +93,7 @@ def sample_shards(
     paths = [work / f"{quote(name, safe='')}.parquet" for name in names]
     bound = threshold(rows, population)
     while True:
-        _draw_all(shards, paths, _Draw(text, seed, purpose, bound), workers, discard)
+        _draw_all(shards, paths, _Draw(text, seed, purpose, bound), workers)
         found = sum(_footer(path).num_rows for path in paths)
         if rows is None or found >= rows or bound >= 1:
             break
@@ -105,11 +102,7 @@ def sample_shards(
         bound = max(threshold(rows, seen), widened(bound, rows, found))
     if not found:
         raise OdysseyError(f"{out}: no text in '{text}' of any of the {len(shards)} shards; name another column")
-    sample = merge(paths, rows, out)
-    if not keep:
-        for path in paths:
-            path.unlink()
-    return sample
+    return merge(paths, rows, out)
 
 
 def draw_candidates(
@@ -187,12 +180,9 @@ def _draw_all(
     paths: Sequence[Path],
     draw: _Draw,
     workers: int,
-    discard: Callable[[Path], None] | None,
 ) -> None:
     def read(shard: Shard, file: Path, out: Path) -> None:
         draw_candidates(file, out, name=shard.name, origin=shard.origin, **vars(draw))
-        if discard is not None:
-            discard(file)
 
     running: set[Future[None]] = set()
     with ThreadPoolExecutor(workers) as pool, bar(label="read shards", total=len(shards), unit="shards") as progress:

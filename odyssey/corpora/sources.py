@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import shutil
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import partial
@@ -29,8 +28,8 @@ DOLMA_URLS = "urls/v1_6-sample.txt"
 def sample(source: HubSource, commit: str, out: Path, work: Path, seed: int, workers: int) -> dict[str, int]:
     """Write a uniform sample of a hub corpus at a commit to `out`; rows written, and rows there are.
 
-    What has been drawn of each file is kept in `work` until all is done, so that a killed run goes
-    on; the files stay in the hub's cache. See `sample_shards` for the bound on memory and `hub`
+    What has been drawn of each file is kept in `work`, for the caller to delete, so that a killed
+    run goes on; the files stay in the hub's cache. See `sample_shards` for the bound on memory and `hub`
     for what is raised.
     """
     about = CORPORA[source.corpus]
@@ -45,7 +44,6 @@ def sample(source: HubSource, commit: str, out: Path, work: Path, seed: int, wor
         purpose=("sample", "source"),
         workers=workers,
     )
-    shutil.rmtree(work, ignore_errors=True)
     return {"rows": drawn.rows, "documents": drawn.rows, "population_rows": drawn.population}
 
 
@@ -56,18 +54,20 @@ def shards(source: HubSource, commit: str) -> list[Shard]:
     repo = CORPORA[source.corpus].repo
     if source.corpus == "dolma":
         listed = hub.fetch(repo, DOLMA_URLS, commit, "dataset").read_text(encoding="utf-8").split()
-        folder = cached_assets_path("odyssey", "dolma")
-        fetches: dict[str, Callable[[], Path]] = {
-            url.rpartition("/")[2]: partial(hub.fetch_url, url, folder) for url in listed
-        }
+        # A folder for each commit: another one may mean other files of the same names.
+        folder = cached_assets_path("odyssey", "dolma", commit)
+        fetches: list[tuple[str, Callable[[], Path]]] = [
+            (url.rpartition("/")[2], partial(hub.fetch_url, url, folder)) for url in listed
+        ]
     else:
         names = (file.path for file in hub.list_files(repo, commit, "dataset"))
         wanted = [name for name in names if fnmatchcase(name, FILES[source.corpus])]
-        fetches = {name: partial(hub.fetch, repo, name, commit, "dataset") for name in wanted}
+        fetches = [(name, partial(hub.fetch, repo, name, commit, "dataset")) for name in wanted]
     if not fetches:
         looked_for = DOLMA_URLS if source.corpus == "dolma" else FILES[source.corpus]
         raise OdysseyError(f"dataset '{repo}' at {commit}: nothing in or called {looked_for}; choose another revision")
-    return [Shard(name, fetches[name], origin=f"{repo}@{commit}") for name in sorted(fetches)]
+    in_order = sorted(fetches, key=lambda one: one[0])
+    return [Shard(name, fetch, origin=f"{repo}@{commit}") for name, fetch in in_order]
 
 
 def sample_local(source: LocalSource, root: Path, out: Path, seed: int) -> dict[str, Any]:

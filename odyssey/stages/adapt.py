@@ -31,6 +31,7 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None, domain:
 
 def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None) -> None:
     chosen = settings.model(model)
+    how = {"engine": settings.adapt.engine.model_dump(), "batch_tokens": settings.evaluate.batch_tokens}
     base = check_folder(layout.pretrained(model), "pretrain")
 
     def made_from(name: str) -> dict[str, Any]:
@@ -38,7 +39,9 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
             "base": base,
             "domain": split_digests(layout, name),
             "settings": {
-                **settings.model_dump(include={"seed", "adapt", "evaluate"}),
+                "seed": settings.seed,
+                "adapt": settings.adapt.model_dump(exclude={"engine"}),
+                "separator": settings.evaluate.separator,
                 "learning_rate": chosen.adapt_learning_rate,
                 "context": chosen.context,
             },
@@ -47,8 +50,9 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
         }
 
     for name, folder, origin in missing_cells(settings, model, domain, layout.adapted, made_from, "adapt"):
-        with new_folder(folder, origin) as temporary:
+        with new_folder(folder, origin, how) as temporary:
             _adapt(settings, layout, model, name, temporary)
+        models.free_memory()
 
 
 def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: Path) -> None:
@@ -62,6 +66,7 @@ def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: 
     watched = {"train_start": start, "valid": texts["valid"], "test": texts["test"]}
     ids = {name: models.encode(tokenizer, rows, rules.separator)[0] for name, rows in watched.items()}
     data = blocks(models.encode(tokenizer, texts["train"], rules.separator)[0], context)
+    del texts, start, watched  # large domains have gigabytes of text
     if not len(data):
         raise OdysseyError(f"domain '{domain}': its train split is shorter than one context of {context} tokens")
     steps = n_steps(len(data), recipe)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from odyssey.corpora.parquet import read_texts
-from odyssey.encoder import Encoder, count_truncated, encode, load_encoder
+from odyssey.encoder import Encoder, count_truncated, encode, encoder_files, load_encoder
 from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, SUMMARY, Layout
 from odyssey.progress import bar
@@ -30,12 +30,14 @@ LONG = 10_000
 def run(settings: Settings, layout: Layout) -> None:
     """Write a cell for the source corpus and each domain: vectors.npy, float32 (n, d), and summary.json."""
     rule, names = settings.embed, [SOURCE, *settings.domains]
+    files = encoder_files(rule.encoder, rule.revision)
     code, packages = code_digest(__name__), versions("torch", "transformers", "sentence-transformers")
 
     def made_from(name: str) -> dict[str, Any]:
         return {
             "rows": check_file(_rows_of(layout, name), "sample"),
-            "settings": settings.model_dump(include={"seed", "embed"}),
+            "settings": {"seed": settings.seed, "embed": rule.model_dump(exclude={"batch_size", "revision"})},
+            "encoder": files,
             "code": code,
             "packages": packages,
         }
@@ -45,8 +47,8 @@ def run(settings: Settings, layout: Layout) -> None:
     sizes = {name: _size(settings, layout, name) for name in names}
     encoder = None
     for name, folder, origin in cells:
-        encoder = encoder or load_encoder(rule.encoder, rule.sha256)
-        with new_folder(folder, origin) as temporary:
+        encoder = encoder or load_encoder(rule.encoder, rule.sha256, rule.revision)
+        with new_folder(folder, origin, {"batch_size": rule.batch_size}) as temporary:
             _embed(settings, layout, name, *sizes[name], encoder, temporary)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
             "base": base,
             "adapted": check_folder(layout.adapted(model, name), "adapt"),
             "test": split_digests(layout, name)["test"],
-            "settings": {**rules.model_dump(), "context": chosen.context},
+            "settings": {**rules.model_dump(exclude={"batch_tokens"}), "context": chosen.context},
             "code": code_digest(__name__),
             "packages": versions("torch", "transformers"),
         }
@@ -40,14 +41,22 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
     original = None
     for name, folder, origin in missing_cells(settings, model, domain, layout.evaluated, made_from, "evaluate"):
         original = original or models.load(layout.pretrained(model), rules.precision)
-        network, tokenizer = original
-        ids, n_bytes = models.encode(tokenizer, read_texts(layout.split(name, "test")), rules.separator)
-        with new_folder(folder, origin) as temporary:
-            adapted, _ = models.load(layout.adapted(model, name), rules.precision)
-            scores: dict[str, Any] = {"context": chosen.context, "separator": rules.separator}
-            for label, scorer in (("zero_shot", network), ("adapted", adapted)):
-                nll = models.token_nll(scorer, ids, chosen.context, rules.batch_tokens)
-                np.save(temporary / f"{label}.npy", nll)
-                scores[label] = Score.of(nll, n_bytes).as_dict()
-            np.save(temporary / "token_ids.npy", ids[1:].astype(np.int32))
-            write_json(temporary / "scores.json", scores)
+        with new_folder(folder, origin, {"batch_tokens": rules.batch_tokens}) as temporary:
+            _evaluate(settings, layout, model, name, original, temporary)
+        models.free_memory()
+
+
+def _evaluate(
+    settings: Settings, layout: Layout, model: str, domain: str, original: models.Loaded, folder: Path
+) -> None:
+    rules, context = settings.evaluate, settings.model(model).context
+    network, tokenizer = original
+    ids, n_bytes = models.encode(tokenizer, read_texts(layout.split(domain, "test")), rules.separator)
+    adapted, _ = models.load(layout.adapted(model, domain), rules.precision)
+    scores: dict[str, Any] = {"context": context, "separator": rules.separator}
+    for label, scorer in (("zero_shot", network), ("adapted", adapted)):
+        nll = models.token_nll(scorer, ids, context, rules.batch_tokens)
+        np.save(folder / f"{label}.npy", nll)
+        scores[label] = Score.of(nll, n_bytes).as_dict()
+    np.save(folder / "token_ids.npy", ids[1:])
+    write_json(folder / "scores.json", scores)

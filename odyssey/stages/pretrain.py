@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from odyssey import models
+from odyssey.corpora import hub
 from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
@@ -27,7 +28,8 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None) -> None
     made_from = partial(_made_from, settings, layout)
     for name, folder, origin in missing(names, layout.pretrained, made_from, "pretrain", unit="models"):
         chosen = settings.model(name)
-        with new_folder(folder, origin) as temporary:
+        how = {"engine": settings.pretrain.engine.model_dump()} if settings.pretrain else {}
+        with new_folder(folder, origin, how) as temporary:
             if isinstance(chosen, PublishedModel):
                 _look_at(name, chosen, settings, temporary)
             else:
@@ -40,12 +42,17 @@ def _made_from(settings: Settings, layout: Layout, model: str) -> dict[str, Any]
     packages = versions("torch", "transformers", "tokenizers", "deepspeed")
     origin = {"code": code_digest(__name__), "packages": packages}
     if isinstance(chosen, PublishedModel):
-        return {**origin, "settings": chosen.model_dump(exclude={"adapt_learning_rate"})}
+        settings_used = chosen.model_dump(exclude={"adapt_learning_rate", "revision"})
+        if chosen.revision is None:
+            return {**origin, "settings": settings_used, "files": models.checkpoint_files(chosen.checkpoint)}
+        commit = hub.resolve(chosen.checkpoint, chosen.revision, "model")
+        return {**origin, "settings": settings_used, "commit": commit}
     return {
         **origin,
         "source": check_file(layout.source, "sample"),
         "settings": {
-            **settings.model_dump(include={"seed", "pretrain"}),
+            "seed": settings.seed,
+            "pretrain": settings.pretrain and settings.pretrain.model_dump(exclude={"engine"}),
             "model": chosen.model_dump(exclude={"adapt_learning_rate"}),
             "separator": settings.evaluate.separator,
         },

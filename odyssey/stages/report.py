@@ -25,6 +25,8 @@ from odyssey.store import MANIFEST, check_folder, digest, new_folder, read_json,
 SPLITS = ("train", "test")
 """Splits whose tokens are analysed."""
 
+READ = {"adapt": ("curves.csv",)}
+"""Files of a cell that are read, where that is not all: checkpoints are large, and not looked at here."""
 DISTANCE_FIGURES = {"openwebtext": 2, "dolma": 5, "redpajama": 6}
 """The paper's figure of each source corpus; of any other, ours takes the place of the first."""
 
@@ -76,17 +78,17 @@ def headline(settings: Settings, layout: Layout) -> str:
 
 
 def _check(settings: Settings, layout: Layout) -> dict[str, tuple[Path, str]]:
-    """{name: (folder, its manifest's digest)} of the results that the tables and figures are made of."""
+    """{name: (folder, its content's digest)} of the results that the tables and figures are made of."""
     folders = {"similarity": (layout.similarity, "similarity")}
     for model in settings.models:
         for domain in settings.adapted:
             for stage, place in (("adapt", layout.adapted), ("evaluate", layout.evaluated), ("tokens", layout.tokens)):
                 folders[f"{stage}/{model}/{domain}"] = (place(model, domain), stage)
-    return {name: (folder, check_folder(folder, stage)) for name, (folder, stage) in folders.items()}
+    return {name: (folder, check_folder(folder, stage, READ.get(stage))) for name, (folder, stage) in folders.items()}
 
 
 def _corpora(settings: Settings, layout: Layout) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """What sample and embed counted, by corpus, for the method's text; and a digest of all their manifests."""
+    """What sample and embed counted, by corpus, for the method's text; and a digest of all their contents."""
     names = (SOURCE, *settings.domains)
     sampled = {name: _summary(layout.corpus(name), "sample") for name in names}
     embedded = {name: _summary(layout.embedded(name), "embed") for name in names}
@@ -96,13 +98,9 @@ def _corpora(settings: Settings, layout: Layout) -> tuple[dict[str, Any], dict[s
 
 
 def _summary(folder: Path, stage: str) -> tuple[Any, str]:
-    """A cell's summary and its manifest's digest. Texts and vectors are not read here, so they are not hashed."""
-    if not (folder / MANIFEST).is_file():
-        raise OdysseyError(f"{folder}: not there yet; run `dvc repro {stage}` first")
-    path = folder / SUMMARY
-    if not path.is_file() or read_json(folder / MANIFEST)["files"].get(SUMMARY) != sha256(path):
-        raise OdysseyError(f"{path}: missing or damaged; delete {folder} and run `dvc repro {stage}`")
-    return read_json(path), sha256(folder / MANIFEST)
+    """A cell's summary and its content's digest. Texts and vectors are not read here, so they are not hashed."""
+    found = check_folder(folder, stage, only=[SUMMARY])
+    return read_json(folder / SUMMARY), found
 
 
 def _packages(folders: Iterable[Path]) -> dict[str, str]:

@@ -22,8 +22,16 @@ from odyssey.published import CORPORA, check_licenses
 from odyssey.science.copies import keep_originals
 from odyssey.science.rows import pack, paragraphs
 from odyssey.science.splits import generator, share_out, split_documents
-from odyssey.settings import DocstringsSource, HubSource, LocalSource, M2D2Domain, Settings, TrainedModel
-from odyssey.store import digest, missing, new_folder, prune, unfinished, write_json
+from odyssey.settings import (
+    DocstringsSource,
+    HubSource,
+    LocalSource,
+    M2D2Domain,
+    PublishedModel,
+    Settings,
+    TrainedModel,
+)
+from odyssey.store import digest, missing, new_folder, prune, read_json, unfinished, write_json
 
 
 def run(settings: Settings, layout: Layout, root: Path = Path()) -> None:
@@ -34,6 +42,8 @@ def run(settings: Settings, layout: Layout, root: Path = Path()) -> None:
     split, nor a near-copy of it, is in another split or in the source.
     """
     check_licenses(settings, settings.accept_licenses)
+    _look_ahead(settings)
+    prune(layout.sample, keep={SOURCE, "domains", *(path.name for path in layout.sample.glob(f".{SOURCE}-*.partial"))})
     prune(layout.sample / "domains", keep=set(settings.domains))
     origin = {"code": code_digest(__name__), "packages": versions("datasets", "pyarrow")}
     grouped = _documents(settings)
@@ -41,6 +51,20 @@ def run(settings: Settings, layout: Layout, root: Path = Path()) -> None:
     if SOURCE not in grouped:
         _sample_source(settings, layout, root, origin)
     _sample_m2d2(settings, layout, origin)
+
+
+def _look_ahead(settings: Settings) -> None:
+    """Find out before anything large is fetched whether published models can be had and read as much as is asked."""
+    for name, model in settings.models.items():
+        if isinstance(model, PublishedModel) and model.revision is not None:
+            commit = hub.resolve(model.checkpoint, model.revision, "model")
+            config = read_json(hub.fetch(model.checkpoint, "config.json", commit, "model"))
+            limit = config.get("max_position_embeddings", config.get("n_positions"))
+            if limit is not None and model.context > limit:
+                raise OdysseyError(
+                    f"model '{name}': 'context' is {model.context} in the study, longer than the {limit} tokens that "
+                    f"{model.checkpoint} reads; lower it"
+                )
 
 
 # --- corpora that come as documents
@@ -68,7 +92,7 @@ def _sample_documents(
         return
     made_from = {
         **origin,
-        "settings": settings.model_dump(include={"seed", "sample"}),
+        "settings": {"seed": settings.seed, "sample": settings.sample.model_dump(exclude={"workers"})},
         "corpora": {name: about.model_dump() for name, about in corpora.items()},
         "texts": documents.fingerprint(corpora, root),
     }
@@ -149,7 +173,8 @@ def _count(rows: Sequence[Row]) -> dict[str, int]:
 
 def _sample_source(settings: Settings, layout: Layout, root: Path, origin: Mapping[str, Any]) -> None:
     source, seed = settings.source, settings.seed
-    made_from = {**origin, "settings": settings.model_dump(include={"seed", "source"})}
+    about = source.model_dump(exclude={"revision"})
+    made_from = {**origin, "settings": {"seed": seed, "source": about}}
     if isinstance(source, HubSource):
         commit = hub.resolve(CORPORA[source.corpus].repo, source.revision, "dataset")
         made_from["commit"] = commit
@@ -167,6 +192,7 @@ def _sample_source(settings: Settings, layout: Layout, root: Path, origin: Mappi
             elif isinstance(source, LocalSource):
                 summary = sources.sample_local(source, root, out, seed)
             write_json(temporary / SUMMARY, summary)
+        shutil.rmtree(work, ignore_errors=True)
         print(f"sample: {summary['rows']:,} of {summary['population_rows']:,} source texts in {folder}")
 
 
@@ -183,7 +209,12 @@ def _sample_m2d2(settings: Settings, layout: Layout, origin: Mapping[str, Any]) 
 
     def made_from(name: str) -> dict[str, Any]:
         about = domains[name]
-        return {**origin, "corpus": about.model_dump(), "commit": commits[about.revision], "rows": limits}
+        return {
+            **origin,
+            "corpus": about.model_dump(exclude={"revision"}),
+            "commit": commits[about.revision],
+            "rows": limits,
+        }
 
     for name, folder, found in missing(list(domains), layout.corpus, made_from, "sample", unit="M2D2 domains"):
         archive = hub.fetch(m2d2.REPO, m2d2.archive(name), found["commit"], "dataset")

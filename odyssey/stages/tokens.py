@@ -40,7 +40,8 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
             "adapted": check_folder(layout.adapted(model, name), "adapt"),
             "domain": split_digests(layout, name),
             "settings": {
-                **settings.model_dump(include={"seed", "tokens", "evaluate"}),
+                **settings.model_dump(include={"seed", "tokens"}),
+                **settings.evaluate.model_dump(exclude={"batch_tokens"}),
                 "context": settings.model(model).context,
             },
             "code": code_digest(__name__),
@@ -50,12 +51,19 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
     original = None
     for name, folder, origin in missing_cells(settings, model, domain, layout.tokens, made_from, "tokens"):
         original = original or models.load(layout.pretrained(model), precision)
-        network, tokenizer = original
-        analyse = partial(_analyse, settings, layout, model, name, tokenizer)
-        with new_folder(folder, origin) as temporary:
-            adapted, _ = models.load(layout.adapted(model, name), precision)
-            summary = {split: analyse(split, (network, adapted), temporary) for split in ("train", "test")}
-            write_json(temporary / SUMMARY, {**summary, "newline_ids": models.newline_ids(tokenizer)})
+        with new_folder(folder, origin, {"batch_tokens": settings.evaluate.batch_tokens}) as temporary:
+            _compare(settings, layout, model, name, original, temporary)
+        models.free_memory()
+
+
+def _compare(
+    settings: Settings, layout: Layout, model: str, domain: str, original: models.Loaded, folder: Path
+) -> None:
+    network, tokenizer = original
+    adapted, _ = models.load(layout.adapted(model, domain), settings.evaluate.precision)
+    analyse = partial(_analyse, settings, layout, model, domain, tokenizer)
+    summary = {split: analyse(split, (network, adapted), folder) for split in ("train", "test")}
+    write_json(folder / SUMMARY, {**summary, "newline_ids": models.newline_ids(tokenizer)})
 
 
 def _analyse(

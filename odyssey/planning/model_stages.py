@@ -1,0 +1,192 @@
+"""What the stages with language models take: training, scoring, and memory for both."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from odyssey.planning.amounts import gb, sci
+from odyssey.planning.parts import Download, Stage
+from odyssey.planning.shapes import Planned
+from odyssey.planning.sizes import Sizes, Text
+from odyssey.planning.text_stages import DOWNLOAD_RATE
+from odyssey.planning.work import Tally, Work
+from odyssey.published import find_checkpoint
+from odyssey.science import cost
+from odyssey.science.cost import Memory
+from odyssey.settings import PublishedModel, Recipe
+
+HOST_PER_TOKEN = 16
+"""Bytes of the machine's memory for a token of a text: its id as int64, twice while texts are joined."""
+TOKEN_TABLE_ROW = 60
+"""Bytes of a line of the token tables. An estimate of ours."""
+ORIGINS = {"hub": "by size on the hub", "recorded": "known", "bound": "at most", "estimate": "estimated"}
+"""Where sizes come from, in words."""
+
+
+def pretrain(work: Work) -> Stage:
+    """Published models are fetched, others are trained from scratch."""
+    sums = Tally()
+    for one in work.models.values():
+        if isinstance(one.model, PublishedModel):
+            download = _checkpoint(work.sizes, one, one.model)
+            if download is not None:
+                sums.downloads.append(download)
+                sums.compute(0, 0, download.bytes / DOWNLOAD_RATE / 3600)
+            sums.hold(one.size(work.settings.evaluate.precision), one.size("float32"))
+        else:
+            _pretrain_from_scratch(work, one, sums)
+    return sums.stage(
+        "pretrain", ["published models are fetched and loaded once; a file of some bytes stands for each"]
+    )
+
+
+def _pretrain_from_scratch(work: Work, one: Planned, sums: Tally) -> None:
+    recipe = work.settings.pretrain
+    assert recipe is not None  # Settings sees to it
+    source = work.sizes.source()
+    tokens = source.counted(one) * recipe.epochs
+    sums.how.append(
+        f"{one.name}: at most {source.rows:,} rows x {work.settings.sample.row_words} words x "
+        f"{one.tokens_per_word} tokens a word = {tokens:,} tokens"
+        if source.words
+        else f"{one.name}: {tokens:,} tokens"
+    )
+    memory = one.training_memory(recipe)
+    sums.how.append(_train(work, one, recipe, tokens, sums))
+    sums.how += [*_offload(work, one, recipe, tokens, sums), _explain_memory(memory)]
+    sums.disk += one.size(recipe.precision)
+    sums.hold(memory.peak, memory.host + tokens * HOST_PER_TOKEN)
+
+
+def _checkpoint(sizes: Sizes, one: Planned, model: PublishedModel) -> Download | None:
+    """What is fetched of a published model; nothing of a folder."""
+    known = find_checkpoint(model.checkpoint)
+    if known is None and Path(model.checkpoint).exists():
+        return None
+    fetched = sizes.checkpoint(one, model)
+    if known is None:
+        return Download(model.checkpoint, *fetched, "unknown, see its page", None, None)
+    return Download(known.repo, *fetched, known.license.name, known.license.non_commercial, known.gated)
+
+
+def adapt(work: Work) -> Stage:
+    """Training on each domain, and the probes on the way."""
+    recipe, rules = work.settings.adapt, work.settings.evaluate
+    splits = [work.sizes.splits(name) for name in work.settings.adapted]
+    sums = Tally()
+    for one in work.models.values():
+        trained = sum(train.counted(one) for train, _, _ in splits) * recipe.epochs
+        watched = recipe.curve_points * sum(
+            round(train.counted(one) * recipe.train_start) + valid.counted(one) + test.counted(one)
+            for train, valid, test in splits
+        )
+        origins = _origins(train for train, _, _ in splits)
+        sums.how.append(f"{one.name}: {len(splits)} domains, {origins}; {_train(work, one, recipe, trained, sums)}")
+        sums.how += _offload(work, one, recipe, trained, sums)
+        scored, sentence = _score(one, watched)
+        sums.compute(watched, scored, work.hours(scored, recipe.precision, "scoring"))
+        memory, checkpoint = one.training_memory(recipe), one.size(recipe.precision)
+        probing = memory.states + one.scoring_memory(recipe.precision, rules.batch_tokens, models=0)
+        sums.how += [
+            f"curves: {recipe.curve_points} points x ({recipe.train_start:g} of train, valid, test) = {sentence}",
+            f"{_explain_memory(memory)}; while curves are scored {gb(probing)}",
+            f"checkpoints: {len(splits)} x {one.shape.parameters():,} x {cost.BYTES[recipe.precision]} bytes",
+        ]
+        longest = max(sum(part.counted(one) for part in parts) for parts in splits)
+        sums.disk += checkpoint * len(splits)
+        sums.hold(max(memory.peak, probing), memory.host + longest * HOST_PER_TOKEN + checkpoint)
+    return sums.stage("adapt")
+
+
+def evaluate(work: Work) -> Stage:
+    """Test splits through two models."""
+    tests = [work.sizes.split(name, "test") for name in work.settings.adapted]
+    read = {name: 2 * sum(test.counted(one) for test in tests) for name, one in work.models.items()}
+    return _scoring(work, "evaluate", read, "2 models x test split", disk=lambda one, n: n // 2 * 12)
+
+
+def tokens(work: Work) -> Stage:
+    """Chunks of train and test through two models."""
+    rules = work.settings.tokens
+    most = rules.chunks * rules.chunk_tokens
+    parts = [work.sizes.split(name, split) for name in work.settings.adapted for split in ("train", "test")]
+    read = {name: 2 * sum(min(most, part.counted(one)) for part in parts) for name, one in work.models.items()}
+    label = f"2 models x 2 splits x at most {rules.chunks} x {rules.chunk_tokens} tokens"
+    return _scoring(
+        work, "tokens", read, label, disk=lambda one, n: len(parts) * min(one.shape.vocabulary, n) * TOKEN_TABLE_ROW
+    )
+
+
+def _scoring(work: Work, stage: str, read: Mapping[str, int], label: str, disk: Callable[[Planned, int], int]) -> Stage:
+    rules = work.settings.evaluate
+    size = cost.BYTES[rules.precision]
+    sums = Tally()
+    for name, one in work.models.items():
+        flops, sentence = _score(one, read[name])
+        memory = one.scoring_memory(rules.precision, rules.batch_tokens)
+        sums.how += [
+            f"{name}: {label}, {len(work.settings.adapted)} domains: {sentence}",
+            f"memory: 2 models x {one.shape.parameters():,} x {size} bytes + "
+            f"{max(1, rules.batch_tokens // one.context) * one.context:,} tokens x {one.shape.vocabulary:,} x "
+            f"{size + 8} bytes of logits and what a layer holds = {gb(memory)}",
+        ]
+        sums.compute(read[name], flops, work.hours(flops, rules.precision, "scoring"))
+        sums.hold(memory, 2 * one.size(rules.precision))
+        sums.disk += disk(one, read[name])
+    return sums.stage(stage)
+
+
+# -- parts of the arithmetic, and how they come about
+
+
+def _train(work: Work, one: Planned, recipe: Recipe, n: int, sums: Tally) -> str:
+    """Count training on n tokens; the operations in words."""
+    each = cost.training_flops(one.shape, one.context, recipe.engine.activation_checkpointing)
+    plain = cost.training_flops(one.shape, one.context)
+    flops = float(each * n)
+    sums.compute(n, flops, work.hours(flops, recipe.precision, "training"))
+    parts = [f"6 x {sci(one.products)} parameters", f"{sci(plain - 6 * one.products)} of attention"]
+    parts += [f"{sci(each - plain)} of layers computed again"] if each > plain else []
+    return f"{sci(n)} tokens x ({' + '.join(parts)}) = {sci(each * n)} FLOPs"
+
+
+def _offload(work: Work, one: Planned, recipe: Recipe, n: int, sums: Tally) -> list[str]:
+    """Count the hours of an optimiser that works in the machine's memory, training on n tokens; in words."""
+    if not recipe.engine.offload_optimizer or work.device.measured is not None:
+        return []
+    steps = math.ceil(n / (recipe.batch_size * one.context))
+    each = cost.offloaded_step(one.shape.parameters(), recipe.precision)
+    hours = steps * each / 3600
+    sums.compute(0, 0, hours)
+    return [
+        f"offloading: {steps:,} steps x {each:.2g} s to bring gradients out, update in memory and bring weights "
+        f"back (at {cost.HOST_BANDWIDTH / 1e9:g} and {cost.LINK_BANDWIDTH / 1e9:g} GB/s, estimates) = {hours:.0f} h"
+    ]
+
+
+def _score(one: Planned, n: int) -> tuple[float, str]:
+    """Operations of n tokens' forward passes, and how they come about."""
+    each = cost.forward_flops(one.shape, one.context)
+    attention = each - 2 * one.products
+    return float(each * n), (
+        f"{sci(n)} tokens x (2 x {sci(one.products)} parameters + {sci(attention)} of attention) = "
+        f"{sci(each * n)} FLOPs"
+    )
+
+
+def _explain_memory(memory: Memory) -> str:
+    parts = (
+        f"memory: weights and optimiser {gb(memory.states)}, gradients kept {gb(memory.gradients)}, "
+        f"activations {gb(memory.activations)}, logits {gb(memory.logits)}; "
+        f"in the step {gb(memory.step)}: {gb(memory.peak)} at most"
+    )
+    return parts + (f"; offloaded {gb(memory.host)}" if memory.host else "")
+
+
+def _origins(texts: Iterable[Text]) -> str:
+    """How many sizes come from where."""
+    counts = Counter(ORIGINS[text.origin] for text in texts)
+    return "sizes " + ", ".join(f"{word} ({count})" for word, count in counts.items())
