@@ -26,8 +26,8 @@ reproduce: $(STAMP) ## run the study of params.yaml, publish it to MLflow, print
 test: $(STAMP) ## run the tests
 	pytest
 
-smoke: $(STAMP) ## run the whole pipeline on a tiny study, in a temporary copy
-	pytest -m slow -s tests/test_pipeline.py
+smoke: $(STAMP) ## run the whole pipeline, and the paper's studies, in small and in temporary copies
+	pytest -m slow -s tests/test_pipeline.py tests/test_paper.py
 
 check: $(STAMP) ## check style and types
 	ruff check

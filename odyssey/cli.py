@@ -304,8 +304,11 @@ def headline(context: click.Context) -> None:
 @click.option("--text", required=True, type=click.Path(path_type=Path), help="UTF-8 text, one row per line.")
 @click.option("--context", "window", type=click.IntRange(min=2), help="Window, in tokens [default: the model's].")
 @click.option("--separator", default="\\n", show_default=True, help="Joins the rows; escapes are understood.")
+@_accepting
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def perplexity(model: str, text: Path, window: int | None, separator: str, as_json: bool) -> None:
+def perplexity(
+    model: str, text: Path, window: int | None, separator: str, accept_licenses: bool, as_json: bool
+) -> None:
     """Perplexity (per token), bits per byte and summed NLL (nats) of a text.
 
     Blank lines are dropped, rows are joined with the separator and tokenised once without
@@ -315,7 +318,8 @@ def perplexity(model: str, text: Path, window: int | None, separator: str, as_js
     """
     from odyssey.tools import score_file
 
-    _show(score_file(model, text, window, separator.encode().decode("unicode_escape")), as_json)
+    joint = separator.encode().decode("unicode_escape")
+    _show(score_file(model, text, window, joint, accept_licenses), as_json)
 
 
 @main.command()

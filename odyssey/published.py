@@ -6,7 +6,7 @@ Shapes of models are in `plan`: nothing that a stage imports should change with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -176,9 +176,21 @@ def licenses_of(settings: Settings) -> list[tuple[str, License]]:
 
 def check_licenses(settings: Settings, accepted: bool) -> None:
     """Raise OdysseyError naming the study's non-commercial sources, unless the user accepts their licences."""
-    blocked = [f"{what} ({terms.name}, {terms.url})" for what, terms in licenses_of(settings) if terms.non_commercial]
+    blocked = [(what, terms) for what, terms in licenses_of(settings) if terms.non_commercial]
     if blocked and not accepted:
         raise OdysseyError(
-            f"study '{settings.study}' fetches what is licensed for non-commercial use only: {'; '.join(blocked)}. "
+            f"study '{settings.study}' fetches what is {_terms(blocked)}. "
             "If you accept that, set `accept_licenses: true` in params.yaml or pass --accept-licenses"
         )
+
+
+def check_checkpoint_license(name: str, accepted: bool) -> None:
+    """Raise OdysseyError for a checkpoint that is known to be non-commercial, unless the user accepts its licence."""
+    known = find_checkpoint(name)
+    if known is not None and known.license.non_commercial and not accepted:
+        raise OdysseyError(f"{_terms([(known.repo, known.license)])}. If you accept that, pass --accept-licenses")
+
+
+def _terms(blocked: Sequence[tuple[str, License]]) -> str:
+    sources = "; ".join(f"{what} ({terms.name}, {terms.url})" for what, terms in blocked)
+    return f"licensed for non-commercial use only: {sources}"

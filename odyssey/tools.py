@@ -10,6 +10,7 @@ from odyssey.corpora.textfile import read_rows
 from odyssey.encoder import PINNED, PINNED_SHA256, count_truncated, encode, load_encoder
 from odyssey.errors import OdysseyError
 from odyssey.progress import bar
+from odyssey.published import check_checkpoint_license
 from odyssey.science.distances import Moments, frechet_distance, mmd_linear
 from odyssey.science.perplexity import Score
 
@@ -19,7 +20,9 @@ BATCH_ROWS = 8
 """Rows embedded at once; changes speed and memory only."""
 
 
-def score_file(model: str, text: Path, context: int | None = None, separator: str = "\n") -> dict[str, Any]:
+def score_file(
+    model: str, text: Path, context: int | None = None, separator: str = "\n", accept_licenses: bool = False
+) -> dict[str, Any]:
     """Score a UTF-8 file, one row per line, by the pipeline's convention (see `windows`).
 
     `model` is a folder or a hub id, `context` the window in tokens (the model's, if None).
@@ -27,6 +30,8 @@ def score_file(model: str, text: Path, context: int | None = None, separator: st
     token), bits_per_byte, rows and context. Raises OdysseyError on bad input.
     """
     rows = read_rows(text)
+    if not Path(model).exists():
+        check_checkpoint_license(model, accept_licenses)
     network, tokenizer = models.load(model)
     limit = models.context_of(network)
     window = limit if context is None else context

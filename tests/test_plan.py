@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from transformers import LlamaConfig
 
 from odyssey import published
+from odyssey.cli import main
 from odyssey.corpora import hub
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.planning import machine as machines
 from odyssey.planning import plan as planning
+from odyssey.planning.amounts import gb
 from odyssey.planning.machine import Device, Machine, dvc_copies, find_gpu, look_around
 from odyssey.planning.parts import Plan, Stage
 from odyssey.planning.plan import make_plan
@@ -85,7 +88,7 @@ def test_every_study_has_a_plan(name: str, gpu: str | None) -> None:
         assert all(f"\n{one:<11} " in text for one in STAGES)
         read = json.loads(json.dumps(found.as_dict()))
         assert read["totals"]["disk"] == found.disk
-        assert read["fits"] == all(check["fits"] for check in read["checks"])
+        assert read["fits_machine"] == all(check["fits"] for check in read["checks"])
 
 
 def test_a_study_that_needs_no_network_fetches_nothing() -> None:
@@ -167,7 +170,7 @@ def test_without_a_known_gpu_hours_are_not_known() -> None:
 
 def test_both_the_named_gpu_and_this_machine_are_checked() -> None:
     found = made(study("gpt2-small"), "A100-40GB", LAPTOP).as_dict()
-    checks = {check["what"]: check["fits"] for check in found["checks"]}
+    checks = {check["what"]: check["fits"] for check in (*found["gpu_checks"], *found["checks"])}
     assert checks["memory of A100-40GB"]
     assert not checks["memory of this machine"]
     assert not checks["disk: results, DVC, hub's cache"]
@@ -305,6 +308,28 @@ def test_a_look_around(tmp_path: Path) -> None:
 # -- licences
 
 
+@pytest.mark.parametrize(
+    ("name", "corpus", "gpu"),
+    [
+        ("gpt2-small", "OpenWebText", "A100-40GB"),
+        ("gpt2-large", "OpenWebText", "A100-80GB"),
+        ("gpt2-xl", "OpenWebText", "A100-80GB"),
+        ("olmo-1b", "Dolma", "A100-80GB"),
+        ("llama-7b", "RedPajama", "A100-80GB"),
+    ],
+)
+def test_the_readme_says_what_the_plan_says(name: str, corpus: str, gpu: str) -> None:
+    found = made(study(name), gpu)
+    (memory,) = (check.needed for check in found.gpu_checks)
+    ram = max(one.host_memory for one in found.stages)
+    assert found.hours is not None
+    line = (
+        f"| `odyssey study {name} --accept-licenses && dvc repro` | {corpus} | {gpu.replace('-', ' ')} "
+        f"| {gb(memory)} | {gb(ram)} | {gb(found.fetched)} | {gb(found.disk)} | {found.hours:,.0f} h |"
+    )
+    assert line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines(), f"README's row should be:\n{line}"
+
+
 def test_licenses() -> None:
     of = dict(published.licenses_of(study("gpt2-small")))
     assert set(of) == {"Skylion007/openwebtext", "machelreid/m2d2", "openai-community/gpt2"}
@@ -328,6 +353,15 @@ def test_an_unknown_checkpoint_is_not_blocked() -> None:
     settings = study("mini", models={"it": model})
     assert dict(published.licenses_of(settings))["some/model"].name == "unknown, see its page"
     published.check_licenses(settings, accepted=False)
+
+
+def test_a_non_commercial_checkpoint_is_not_fetched_by_the_tool_either(tmp_path: Path) -> None:
+    (tmp_path / "rows.txt").write_text("a row\n")
+    options = ["perplexity", "--model", "Huggyllama/llama-7b", "--text", str(tmp_path / "rows.txt")]
+    result = CliRunner().invoke(main, options)
+    assert result.exit_code == 1
+    assert "LLaMA, non-commercial" in result.output
+    assert "pass --accept-licenses" in result.output
 
 
 def test_old_ids_are_known() -> None:

@@ -109,9 +109,8 @@ class Plan:
         return all(check.fits for check in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with the totals; the named GPU's checks come first in `checks`, and `fits` takes them all."""
+        """For JSON, with the totals and the two verdicts."""
         found = asdict(self)
-        found["checks"] = [*found.pop("gpu_checks"), *found["checks"]]
         totals = {
             "fetched": self.fetched,
             "disk": self.disk,
@@ -119,4 +118,4 @@ class Plan:
             "tokens": sum(stage.tokens for stage in self.stages),
             "hours": self.hours,
         }
-        return {**found, "totals": totals, "fits": all(check["fits"] for check in found["checks"])}
+        return {**found, "totals": totals, "fits_gpu": self.fits_gpu, "fits_machine": self.fits_machine}

@@ -23,8 +23,10 @@ from odyssey.science.copies import keep_originals
 from odyssey.science.rows import pack, paragraphs
 from odyssey.science.splits import generator, share_out, split_documents
 from odyssey.settings import (
+    TEXTS,
     DocstringsSource,
     HubSource,
+    LocalDomain,
     LocalSource,
     M2D2Domain,
     PublishedModel,
@@ -55,6 +57,12 @@ def run(settings: Settings, layout: Layout, root: Path = Path()) -> None:
 
 def _look_ahead(settings: Settings) -> None:
     """Find out before anything large is fetched whether published models can be had and read as much as is asked."""
+    for name, corpus in {SOURCE: settings.source, **settings.domains}.items():
+        if isinstance(corpus, LocalSource | LocalDomain) and Path(corpus.path).parts[0] != TEXTS:
+            print(
+                f"sample: the texts of '{name}' are not in {TEXTS}/, so DVC does not notice when they change; "
+                "run `dvc repro -f sample` then"
+            )
     for name, model in settings.models.items():
         if isinstance(model, PublishedModel) and model.revision is not None:
             commit = hub.resolve(model.checkpoint, model.revision, "model")
