@@ -13,7 +13,8 @@ from odyssey.corpora import m2d2
 from odyssey.layout import SOURCE
 from odyssey.parameters import OWN, m2d2_by_revision, plain
 from odyssey.published import CORPORA
-from odyssey.settings import SPLITS, HubSource, LocalSource, PublishedModel, Recipe, Settings, TrainedModel
+from odyssey.sections import SPLITS, HubSource, LocalSource, PublishedModel, Recipe, TrainedModel
+from odyssey.settings import Settings
 
 NAMES = {"openwebtext": "OpenWebText", "dolma": "Dolma", "redpajama": "RedPajama"}
 """The hub's source corpora as the paper calls them."""

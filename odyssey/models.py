@@ -17,7 +17,7 @@ from odyssey.errors import OdysseyError
 from odyssey.layout import PUBLISHED
 from odyssey.progress import bar
 from odyssey.science.windows import windows
-from odyssey.settings import Architecture, Precision
+from odyssey.sections import Architecture, Precision
 from odyssey.store import read_json, sha256, write_json
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any
 from odyssey.captions import listed
 from odyssey.corpora import m2d2
 from odyssey.published import find_checkpoint
-from odyssey.settings import DocstringsDomain, LocalDomain, M2D2Domain, PublishedModel, Settings
+from odyssey.sections import DocstringsDomain, LocalDomain, M2D2Domain, PublishedModel
+from odyssey.settings import Settings
 
 PAPER: dict[str, Any] = {
     "embed.fraction": 0.05,

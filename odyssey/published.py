@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from odyssey.errors import OdysseyError
-from odyssey.settings import HubSource, M2D2Domain, PublishedModel, Settings
+from odyssey.sections import HubSource, M2D2Domain, PublishedModel
+from odyssey.settings import Settings
 
 HUB = "https://huggingface.co"
 

@@ -18,7 +18,8 @@ from typing import Any
 from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, SUMMARY, Layout
 from odyssey.science.perplexity import Score
-from odyssey.settings import SPLITS, Settings
+from odyssey.sections import SPLITS
+from odyssey.settings import Settings
 from odyssey.store import MANIFEST, check_folder, content_digest, digest, read_json, sha256
 
 CELL_STAGES = ("similarity", "adapt", "evaluate", "tokens")

@@ -18,7 +18,7 @@ import numpy as np
 
 from odyssey.errors import OdysseyError
 from odyssey.progress import bar
-from odyssey.settings import Recipe
+from odyssey.sections import Recipe
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from odyssey import models
-from odyssey.settings import Architecture, Settings, load_settings, validate
+from odyssey.sections import Architecture
+from odyssey.settings import Settings, load_settings, validate
 
 ROOT = Path(__file__).parents[1]
 SHAPE = Architecture(layers=1, width=16, heads=2, context=16, vocabulary=300)

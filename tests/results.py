@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from odyssey.layout import PUBLISHED, SOURCE, SUMMARY, Layout
-from odyssey.settings import SPLITS, HubSource, M2D2Domain, PublishedModel, Settings, TrainedModel
+from odyssey.sections import SPLITS, HubSource, M2D2Domain, PublishedModel, TrainedModel
+from odyssey.settings import Settings
 from odyssey.store import new_folder, write_json
 
 # Display texts as a token table may hold them: escapes, markup, maths, names that pandas takes

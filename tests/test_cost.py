@@ -27,7 +27,7 @@ from transformers import (
 from odyssey.planning.shapes import SHAPES
 from odyssey.science import cost
 from odyssey.science.cost import PLAIN_GELU, Number, Shape
-from odyssey.settings import Recipe
+from odyssey.sections import Recipe
 from odyssey.training import _engine, _loss
 
 CONTEXT, BATCH, VOCABULARY = 128, 2, 384

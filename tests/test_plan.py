@@ -26,7 +26,8 @@ from odyssey.planning.render import WIDTH, render
 from odyssey.planning.shapes import SHAPES, shape_of
 from odyssey.planning.sizes import Sizes
 from odyssey.science.cost import GPUS
-from odyssey.settings import PublishedModel, Settings, load_settings, studies
+from odyssey.sections import PublishedModel
+from odyssey.settings import Settings, load_settings, studies
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["sample", "pretrain", "embed", "similarity", "adapt", "evaluate", "tokens", "report"]

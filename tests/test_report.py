@@ -21,7 +21,8 @@ from odyssey import captions, domain_axis, figures, method, parameters, tables
 from odyssey.corpora import m2d2
 from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, SUMMARY, Layout
-from odyssey.settings import HubSource, LocalSource, PublishedModel, Settings, load_settings, studies, validate
+from odyssey.sections import HubSource, LocalSource, PublishedModel
+from odyssey.settings import Settings, load_settings, studies, validate
 from odyssey.stages import report
 from odyssey.store import MANIFEST, new_folder, read_json, write_json
 

@@ -19,7 +19,8 @@ from odyssey.corpora import m2d2
 from odyssey.corpora.documents import modules
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
-from odyssey.settings import PublishedModel, Settings, load_settings, validate
+from odyssey.sections import PublishedModel
+from odyssey.settings import Settings, load_settings, validate
 from odyssey.store import new_folder, write_csv, write_json
 
 CHOICE = {"study": "mini", "seed": 0, "accept_licenses": False}

@@ -29,7 +29,8 @@ from odyssey import records, tracking
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.records import Metric, Record, cell_record, finished_stages, fit
-from odyssey.settings import SPLITS, Settings, load_settings
+from odyssey.sections import SPLITS
+from odyssey.settings import Settings, load_settings
 from odyssey.stages import report, track
 from odyssey.store import MANIFEST, content_digest, new_folder, read_json, write_json
 

@@ -21,7 +21,8 @@ from odyssey.cli import main
 from odyssey.corpora.parquet import Row, write_rows
 from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, Layout
-from odyssey.settings import Engine, Recipe, Settings, TrainedModel
+from odyssey.sections import Engine, Recipe, TrainedModel
+from odyssey.settings import Settings
 from odyssey.stages import adapt, evaluate, pretrain, tokens
 from odyssey.store import new_folder, sha256
 from odyssey.training import n_steps, rate, train

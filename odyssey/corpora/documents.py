@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from odyssey.corpora import docstrings, local
 from odyssey.corpora.docstrings import Document, belongs
-from odyssey.settings import DocstringsDomain, DocstringsSource, LocalDomain, LocalSource
+from odyssey.sections import DocstringsDomain, DocstringsSource, LocalDomain, LocalSource
 from odyssey.store import sha256
 
 Corpus = DocstringsSource | DocstringsDomain | LocalSource | LocalDomain

@@ -17,7 +17,7 @@ from odyssey.corpora.writer import RowWriter
 from odyssey.errors import OdysseyError
 from odyssey.published import CORPORA
 from odyssey.science.sampling import priorities
-from odyssey.settings import HubSource, LocalSource
+from odyssey.sections import HubSource, LocalSource
 
 FILES = {"openwebtext": "plain_text/train-*.parquet", "redpajama": "*_sample.jsonl"}
 """Which files of a corpus's repository hold its texts."""

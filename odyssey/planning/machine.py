@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from odyssey.complaints import nearest
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.planning.amounts import gb
 from odyssey.science import cost
 from odyssey.science.cost import GPUS, Gpu
-from odyssey.settings import nearest
 
 CPU = "cpu"
 """Names this machine's processor where a GPU could be named."""

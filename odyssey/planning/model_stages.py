@@ -16,7 +16,7 @@ from odyssey.planning.work import Tally, Work
 from odyssey.published import find_checkpoint
 from odyssey.science import cost
 from odyssey.science.cost import Memory
-from odyssey.settings import PublishedModel, Recipe
+from odyssey.sections import PublishedModel, Recipe
 
 HOST_PER_TOKEN = 16
 """Bytes of the machine's memory for a token of a text: its id as int64, twice while texts are joined."""

@@ -13,7 +13,7 @@ from odyssey.errors import OdysseyError
 from odyssey.published import CHECKPOINTS, find_checkpoint
 from odyssey.science import cost
 from odyssey.science.cost import PLAIN_GELU, Memory, Number, Shape
-from odyssey.settings import Architecture, Model, Recipe, TrainedModel
+from odyssey.sections import Architecture, Model, Recipe, TrainedModel
 
 # Estimates of ours.
 TOKENS_PER_WORD = ((4096, 2.5), (16384, 1.9), (10**9, 1.4))

@@ -15,7 +15,7 @@ from odyssey.errors import OdysseyError
 from odyssey.planning.parts import Origin
 from odyssey.planning.shapes import Planned
 from odyssey.published import CORPORA, find_checkpoint
-from odyssey.settings import (
+from odyssey.sections import (
     DocstringsDomain,
     DocstringsSource,
     HubSource,
@@ -23,9 +23,9 @@ from odyssey.settings import (
     LocalSource,
     M2D2Domain,
     PublishedModel,
-    Settings,
     SplitName,
 )
+from odyssey.settings import Settings
 
 # Estimates, ours unless said otherwise.
 BYTES_PER_TOKEN = 4.2

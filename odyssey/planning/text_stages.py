@@ -14,7 +14,7 @@ from odyssey.planning.sizes import ARCHIVE_RATIO, BYTES_PER_TOKEN, Sizes
 from odyssey.planning.work import Work
 from odyssey.published import CORPORA, M2D2
 from odyssey.science import cost
-from odyssey.settings import SPLITS, HubSource
+from odyssey.sections import SPLITS, HubSource
 from odyssey.stages.embed import sample_size
 
 # Estimates of ours.

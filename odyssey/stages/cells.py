@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from odyssey.layout import Layout
-from odyssey.settings import SPLITS, Settings
+from odyssey.sections import SPLITS
+from odyssey.settings import Settings
 from odyssey.store import Cell, check_file, missing, prune
 
 

@@ -15,7 +15,8 @@ from odyssey.provenance import code_digest, versions
 from odyssey.published import check_licenses
 from odyssey.science.splits import generator
 from odyssey.science.windows import blocks
-from odyssey.settings import PublishedModel, Recipe, Settings, TrainedModel
+from odyssey.sections import PublishedModel, Recipe, TrainedModel
+from odyssey.settings import Settings
 from odyssey.store import check_file, missing, new_folder, prune, write_csv
 
 

@@ -22,17 +22,16 @@ from odyssey.published import CORPORA, check_licenses
 from odyssey.science.copies import keep_originals
 from odyssey.science.rows import pack, paragraphs
 from odyssey.science.splits import generator, share_out, split_documents
-from odyssey.settings import (
-    TEXTS,
+from odyssey.sections import (
     DocstringsSource,
     HubSource,
     LocalDomain,
     LocalSource,
     M2D2Domain,
     PublishedModel,
-    Settings,
     TrainedModel,
 )
+from odyssey.settings import TEXTS, Settings
 from odyssey.store import digest, missing, new_folder, prune, read_json, unfinished, write_json
 
 
