@@ -1,7 +1,6 @@
-"""What is published: the paper's corpora and models on the hub, their licences and sizes.
+"""What is published: the paper's corpora and models on the hub, and their licences, as their pages state them.
 
-From the repositories' own pages, as known in 2025; a figure that was worked out instead says so.
-Shapes of models are in `plan`: nothing that a stage imports should change with an estimate.
+Sizes and shapes are in `planning`: nothing that a stage imports should change with an estimate.
 """
 
 from __future__ import annotations
@@ -38,14 +37,6 @@ class Corpus:
     """Whether its terms have to be accepted on its page, logged in, before the hub gives it out."""
     rows: int | None
     """Texts in it; None where that is not one number."""
-    files: int
-    """Files that are fetched."""
-    bytes: int | None
-    """Of those files; None where it depends on the domains."""
-    row_bytes: int | None
-    """UTF-8 bytes of a text on average."""
-    origin: str
-    """Where the sizes come from."""
 
 
 @dataclass(frozen=True)
@@ -55,88 +46,39 @@ class Checkpoint:
     repo: str
     license: License
     gated: bool
-    bytes: int
-    """Of its safetensors files: parameters x bytes of a number, if `inferred`."""
-    dtype: str
-    """Of the weights as they are stored."""
-    inferred: bool
-    """Whether `bytes` was worked out rather than read on its page."""
 
 
 M2D2 = "m2d2"
 """Key of M2D2 in CORPORA; the others' keys are the names that `source.corpus` takes."""
 
+_STATED = {
+    M2D2: ("machelreid/m2d2", "CC BY-NC 4.0", True, None),
+    "openwebtext": ("Skylion007/openwebtext", "CC0 1.0", False, 8_013_769),
+    "dolma": ("allenai/dolma", "ODC-BY 1.0", False, 13_095_416),
+    "redpajama": ("togethercomputer/RedPajama-Data-1T-Sample", "none stated", None, 930_514),
+}
+
 CORPORA: Mapping[str, Corpus] = MappingProxyType(
     {
-        M2D2: Corpus(
-            "machelreid/m2d2",
-            License("CC BY-NC 4.0", f"{HUB}/datasets/machelreid/m2d2", non_commercial=True),
-            gated=False,
-            rows=None,
-            files=199,
-            bytes=None,
-            row_bytes=None,
-            origin="one archive a domain; sizes are known of some",
-        ),
-        "openwebtext": Corpus(
-            "Skylion007/openwebtext",
-            License("CC0 1.0", f"{HUB}/datasets/Skylion007/openwebtext", non_commercial=False),
-            gated=False,
-            rows=8_013_769,
-            files=80,
-            bytes=80 * 301_000_000,
-            row_bytes=4_950,  # 39.7 GB of text in all
-            origin="80 Parquet files of about 301 MB",
-        ),
-        "dolma": Corpus(
-            "allenai/dolma",
-            License("ODC-BY 1.0", f"{HUB}/datasets/allenai/dolma", non_commercial=False),
-            gated=False,
-            rows=13_095_416,
-            files=103,
-            bytes=16_400_000_000,
-            row_bytes=3_400,  # about 10e9 tokens in 13.1e6 texts, 4.5 bytes a token
-            origin="v1_6-sample: 16.4 GB on its page, in 103 gzip files",
-        ),
-        "redpajama": Corpus(
-            "togethercomputer/RedPajama-Data-1T-Sample",
-            License("none stated", f"{HUB}/datasets/togethercomputer/RedPajama-Data-1T-Sample", non_commercial=None),
-            gated=False,
-            rows=930_514,
-            files=11,
-            bytes=5_400_000_000,
-            row_bytes=5_500,  # the files, which are plain JSON, less their metadata
-            origin="11 JSON-lines files of about 5.4 GB",
-        ),
+        name: Corpus(repo, License(terms, f"{HUB}/datasets/{repo}", non_commercial), gated=False, rows=rows)
+        for name, (repo, terms, non_commercial, rows) in _STATED.items()
     }
 )
 """By the name that a study's `source.corpus` or a domain's `corpus` has."""
 
 _MIT = License("MIT", "https://github.com/openai/gpt-2/blob/master/LICENSE", non_commercial=False)
+_APACHE = License("Apache 2.0", f"{HUB}/allenai/OLMo-1B-hf", non_commercial=False)
+_LLAMA = License("LLaMA, non-commercial", f"{HUB}/huggyllama/llama-7b", non_commercial=True)
 
 CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
     {
-        checkpoint.repo: checkpoint
-        for checkpoint in (
-            Checkpoint("openai-community/gpt2", _MIT, False, 548_105_171, "float32", inferred=False),
-            Checkpoint("openai-community/gpt2-large", _MIT, False, 3_250_000_000, "float32", inferred=False),
-            Checkpoint("openai-community/gpt2-xl", _MIT, False, 6_430_000_000, "float32", inferred=False),
-            Checkpoint(
-                "allenai/OLMo-1B-hf",
-                License("Apache 2.0", f"{HUB}/allenai/OLMo-1B-hf", non_commercial=False),
-                False,
-                4_707_057_664,
-                "float32",
-                inferred=True,
-            ),
-            Checkpoint(
-                "huggyllama/llama-7b",
-                License("LLaMA, non-commercial", f"{HUB}/huggyllama/llama-7b", non_commercial=True),
-                False,
-                13_476_831_232,
-                "float16",
-                inferred=True,
-            ),
+        repo: Checkpoint(repo, terms, gated=False)
+        for repo, terms in (
+            ("openai-community/gpt2", _MIT),
+            ("openai-community/gpt2-large", _MIT),
+            ("openai-community/gpt2-xl", _MIT),
+            ("allenai/OLMo-1B-hf", _APACHE),
+            ("huggyllama/llama-7b", _LLAMA),
         )
     }
 )

@@ -22,6 +22,7 @@ from odyssey.planning.amounts import gb
 from odyssey.planning.machine import Device, Machine, dvc_copies, find_gpu, look_around
 from odyssey.planning.parts import Plan, Stage
 from odyssey.planning.plan import make_plan
+from odyssey.planning.recorded import CHECKPOINT_SIZES
 from odyssey.planning.render import WIDTH, render
 from odyssey.planning.shapes import SHAPES, shape_of
 from odyssey.planning.sizes import Sizes
@@ -129,7 +130,7 @@ def test_plan_writes_text_or_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 @pytest.mark.parametrize("checkpoint", PAPER)
 def test_the_papers_models(checkpoint: str) -> None:
     found = made(paper(checkpoint))
-    about = published.CHECKPOINTS[checkpoint]
+    about = CHECKPOINT_SIZES[checkpoint]
     (download,) = stage(found, "pretrain").downloads
     assert download.bytes == about.bytes
     size = 2 if about.dtype == "float16" else 4
@@ -371,4 +372,4 @@ def test_old_ids_are_known() -> None:
 
 
 def test_the_table_of_models_is_whole() -> None:
-    assert set(SHAPES) == set(published.CHECKPOINTS)
+    assert set(SHAPES) == set(published.CHECKPOINTS) == set(CHECKPOINT_SIZES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 from odyssey.planning.amounts import gb, sci
 from odyssey.planning.parts import Download, Stage
@@ -63,9 +62,9 @@ def _pretrain_from_scratch(work: Work, one: Planned, sums: Tally) -> None:
 
 def _checkpoint(sizes: Sizes, one: Planned, model: PublishedModel) -> Download | None:
     """What is fetched of a published model; nothing of a folder."""
-    known = find_checkpoint(model.checkpoint)
-    if known is None and Path(model.checkpoint).exists():
+    if model.revision is None:
         return None
+    known = find_checkpoint(model.checkpoint)
     fetched = sizes.checkpoint(one, model)
     if known is None:
         return Download(model.checkpoint, *fetched, "unknown, see its page", None, None)

@@ -115,18 +115,17 @@ def shape_of(name: str, model: Model, online: bool) -> Shape:
     """A model's architecture: from the study, the table, or its config.json; raises OdysseyError if none has it."""
     if isinstance(model, TrainedModel):
         return _trained_shape(model.architecture)
+    if model.revision is None:
+        return read_shape(Path(model.checkpoint))
     known = find_checkpoint(model.checkpoint)
     if known is not None:
         return SHAPES[known.repo]
-    folder = Path(model.checkpoint)
-    if not folder.exists():
-        if not online:
-            raise OdysseyError(
-                f"model '{name}': {model.checkpoint} is not among the models that are known here "
-                f"({', '.join(CHECKPOINTS)}), and the hub cannot be reached for its config.json; plan it online"
-            )
-        folder = hub.fetch(model.checkpoint, "config.json", model.revision or "main", "model").parent
-    return read_shape(folder)
+    if not online:
+        raise OdysseyError(
+            f"model '{name}': {model.checkpoint} is not among the models that are known here "
+            f"({', '.join(CHECKPOINTS)}), and the hub cannot be reached for its config.json; plan it online"
+        )
+    return read_shape(hub.fetch(model.checkpoint, "config.json", model.revision, "model").parent)
 
 
 def _trained_shape(about: Architecture) -> Shape:

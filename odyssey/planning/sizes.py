@@ -13,6 +13,7 @@ from types import MappingProxyType
 from odyssey.corpora import hub, m2d2
 from odyssey.errors import OdysseyError
 from odyssey.planning.parts import Origin
+from odyssey.planning.recorded import CHECKPOINT_SIZES, CORPUS_SIZES
 from odyssey.planning.shapes import Planned
 from odyssey.published import CORPORA, find_checkpoint
 from odyssey.sections import (
@@ -117,7 +118,8 @@ class Sizes:
             found = self._matching(about.repo, source.revision, "dataset", (pattern,))
             if found is not None:
                 return *found, "hub"
-        return about.files, about.bytes or 0, "recorded"
+        size = CORPUS_SIZES[source.corpus]
+        return size.files, size.bytes, "recorded"
 
     def checkpoint(self, one: Planned, model: PublishedModel) -> tuple[int, int, Origin]:
         """Files and bytes of a checkpoint: its weights, as far as is known, and small files."""
@@ -126,7 +128,8 @@ class Sizes:
             return *found, "hub"
         known = find_checkpoint(model.checkpoint)
         if known is not None:
-            return 5, known.bytes, "estimate" if known.inferred else "recorded"
+            size = CHECKPOINT_SIZES[known.repo]
+            return 5, size.bytes, "estimate" if size.inferred else "recorded"
         return 5, one.size("float32"), "estimate"
 
     def _matching(self, repo: str, revision: str, kind: hub.Kind, patterns: tuple[str, ...]) -> tuple[int, int] | None:
@@ -167,7 +170,7 @@ class Sizes:
             return self._documents(source, source.rows, 1.0)
         about = CORPORA[source.corpus]
         rows = min(source.rows or 10**12, about.rows or 10**12)
-        size = rows * (about.row_bytes or 0)
+        size = rows * CORPUS_SIZES[source.corpus].row_bytes
         return Text(rows, size, round(size / BYTES_PER_TOKEN), 0, "estimate")
 
     def _documents(self, corpus: Documents, limit: int | None, share: float) -> Text:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from odyssey.corpora import m2d2
 from odyssey.planning.amounts import gb, sci
 from odyssey.planning.parts import Download, Origin, Stage
+from odyssey.planning.recorded import CORPUS_SIZES
 from odyssey.planning.shapes import MINILM
 from odyssey.planning.sizes import ARCHIVE_RATIO, BYTES_PER_TOKEN, Sizes
 from odyssey.planning.work import Work
@@ -35,14 +36,14 @@ def sample(work: Work) -> Stage:
     source = sizes.source()
     read = 0
     if isinstance(settings.source, HubSource):
-        about = CORPORA[settings.source.corpus]
+        about, size = CORPORA[settings.source.corpus], CORPUS_SIZES[settings.source.corpus]
         terms = about.license
         downloads.append(
             Download(about.repo, *sizes.corpus(settings.source), terms.name, terms.non_commercial, about.gated)
         )
-        how.append(f"source: all files, to draw {source.rows:,} of {about.rows:,} texts uniformly ({about.origin})")
+        how.append(f"source: all files, to draw {source.rows:,} of {about.rows:,} texts uniformly ({size.origin})")
         # All of a corpus is read, also where few of its rows are kept.
-        read = (about.rows or 0) * (about.row_bytes or 0) - source.bytes
+        read = (about.rows or 0) * size.row_bytes - source.bytes
     if sizes.archives:
         downloads.append(_archives(sizes))
         how.append(
