@@ -13,9 +13,11 @@ from typing import Literal
 
 import yaml
 
+from odyssey.corpora import documents
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.science.perplexity import Score
+from odyssey.sections import NAME
 from odyssey.settings import SELECTIONS, STUDIES, Settings, load_choice, load_settings, studies, study_file
 from odyssey.store import check_folder, read_json, write_text
 
@@ -30,6 +32,7 @@ def use(params: Path, study: str | None, accept_licenses: bool = False) -> None:
     OdysseyError, and writes nothing, if there is no such study or something is wrong with it.
     """
     settings = load_settings(params, study)
+    documents.look_at(settings, params.parent)
     text = _set(params, params.read_text(encoding="utf-8"), "study", settings.study)
     if accept_licenses:
         text = _set(params, text, "accept_licenses", "true")
@@ -90,8 +93,10 @@ def select(
     improved and degraded most, the paper's "most extreme 20" (section 3). Raises OdysseyError if
     the results are not there, or a list of that name is.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if not re.fullmatch(NAME, name):
         raise OdysseyError(f"'{name}' cannot be a selection's name: letters, digits, '_', '.' and '-' only")
+    if by != "change" and model is not None:
+        raise OdysseyError(f"--model goes with --by change; the {by} of a domain is the same for every model")
     path = root / STUDIES / SELECTIONS / f"{name}.yaml"
     if path.exists():
         raise OdysseyError(f"{path}: is there already; choose another name or delete it")

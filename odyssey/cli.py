@@ -72,16 +72,10 @@ _accepting = click.option(
 
 @main.command("study")
 @click.argument("name", required=False)
-@click.option(
-    "--accept-licenses",
-    type=bool,
-    is_flag=False,
-    flag_value=True,
-    default=False,
-    help="Write that you accept non-commercial licences, too.",
-)
+@click.option("--accept-licenses", is_flag=True, help="Write that you accept non-commercial licences, too.")
+@click.option("--consent", type=bool, default=False, hidden=True, help="The same with a value, for MLproject.")
 @click.pass_context
-def use_study(context: click.Context, name: str | None, accept_licenses: bool) -> None:
+def use_study(context: click.Context, name: str | None, accept_licenses: bool, consent: bool) -> None:
     """Switch to the study NAME: write its name into params.yaml. Without NAME, list the studies.
 
     Every study has results of its own, under data/NAME.
@@ -90,8 +84,8 @@ def use_study(context: click.Context, name: str | None, accept_licenses: bool) -
     """
     from odyssey.choice import listing, use
 
-    if name or accept_licenses:
-        use(context.obj["params"], name, accept_licenses)
+    if name or accept_licenses or consent:
+        use(context.obj["params"], name or None, accept_licenses or consent)
     click.echo(listing(context.obj["params"]))
 
 
@@ -134,7 +128,7 @@ def plan(context: click.Context, study: str | None, gpu: str | None, as_json: bo
     """
     from odyssey.planning.plan import plan as describe
 
-    click.echo(describe(*_inputs(context, study), gpu, as_json))
+    click.echo(describe(*_inputs(context, study), gpu, as_json, context.obj["params"].parent))
 
 
 @main.command()
@@ -314,7 +308,7 @@ def perplexity(
     Blank lines are dropped, rows are joined with the separator and tokenised once without
     special tokens. Windows overlap by one token, so every token but the first is scored once.
 
-    Example: odyssey perplexity --model data/adapt/tiny/pandas --text notes.txt --json
+    Example: odyssey perplexity --model data/mini/adapt/tiny/pandas --text notes.txt --json
     """
     from odyssey.tools import score_file
 

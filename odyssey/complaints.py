@@ -9,11 +9,17 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, Tag, ValidationError
 
 from odyssey.errors import OdysseyError
+from odyssey.sections import NAME, SHA256
 
 S = TypeVar("S", bound=BaseModel)
 
 SHOWN = 20
 """Valid names that an error lists at most."""
+
+PATTERNS = {
+    NAME: "a name has letters, digits, '_', '.' and '-' only, and begins with a letter or digit",
+    SHA256: "a sha256 has 64 hexadecimal digits",
+}
 
 
 def validate_as(kind: type[S], raw: Any, origin: str) -> S:
@@ -41,11 +47,19 @@ def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
         return f"key '{key}' is missing"
     if not key:  # of the study as a whole: the message names its keys
         return first["msg"].removeprefix("Value error, ")
-    found = "" if first["type"] == "unknown_corpus" or isinstance(first["input"], BaseModel) else _shown(first["input"])
-    return f"key '{key}': {first['msg'].removeprefix('Value error, ')}{found}"
+    if first["type"] == "unknown_corpus":
+        given = first["input"].get("corpus") if isinstance(first["input"], dict) else None
+        key, valid = f"{key}.corpus", first["msg"].split(", ")
+        close = nearest(str(given), valid) if given is not None else f"; valid: {', '.join(valid)}"
+        return f"key '{key}': {'is missing' if given is None else f'no corpus {given!r}'}{close}"
+    message = PATTERNS.get(first.get("ctx", {}).get("pattern", ""), first["msg"].removeprefix("Value error, "))
+    return f"key '{key}': {message}{_shown(first['input'])}"
 
 
 def _shown(value: Any) -> str:
+    """What was found, where it says something."""
+    if isinstance(value, dict | BaseModel):
+        return ""
     return f" (found {value!r})" if isinstance(value, str | int | float | bool) else f" (found {type(value).__name__})"
 
 

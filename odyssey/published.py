@@ -68,7 +68,7 @@ CORPORA: Mapping[str, Corpus] = MappingProxyType(
 
 _MIT = License("MIT", "https://github.com/openai/gpt-2/blob/master/LICENSE", non_commercial=False)
 _APACHE = License("Apache 2.0", f"{HUB}/allenai/OLMo-1B-hf", non_commercial=False)
-_LLAMA = License("LLaMA, non-commercial", f"{HUB}/huggyllama/llama-7b", non_commercial=True)
+_LLAMA = License("LLaMA licence", f"{HUB}/huggyllama/llama-7b", non_commercial=True)
 
 CHECKPOINTS: Mapping[str, Checkpoint] = MappingProxyType(
     {

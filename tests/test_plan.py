@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from conftest import PAPER_STUDIES
 from transformers import LlamaConfig
 
 from odyssey import published
@@ -28,7 +29,7 @@ from odyssey.planning.shapes import SHAPES, shape_of
 from odyssey.planning.sizes import Sizes
 from odyssey.science.cost import GPUS
 from odyssey.sections import PublishedModel
-from odyssey.settings import Settings, load_settings, studies
+from odyssey.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["sample", "pretrain", "embed", "similarity", "adapt", "evaluate", "tokens", "report"]
@@ -37,17 +38,6 @@ SERVER = Machine(
     256 * 10**9, Device("NVIDIA H100", 80 * 10**9, GPUS["H100-80GB"]), 4 * 10**12, 2 * 10**12, one_disk=False
 )
 LAPTOP = Machine(16 * 10**9, Device("processor", 16 * 10**9, None, 1e11), 10**11, 10**11, one_disk=True)
-
-
-def present(name: str) -> bool:
-    """Whether the texts that a study names are there; those of the example for a user's own are not."""
-    try:
-        load_settings(ROOT / "params.yaml", name)
-    except OdysseyError as error:
-        if "no file or folder" not in str(error):
-            raise
-        return False
-    return True
 
 
 def study(name: str, **changes: Any) -> Settings:
@@ -75,7 +65,7 @@ def stage(found: Plan, name: str) -> Stage:
 # -- every study
 
 
-@pytest.mark.parametrize("name", [name for name in studies(ROOT) if present(name)])
+@pytest.mark.parametrize("name", ["mini", *PAPER_STUDIES])
 @pytest.mark.parametrize("gpu", [None, "A100-80GB", "T4"])
 def test_every_study_has_a_plan(name: str, gpu: str | None) -> None:
     for machine in (SERVER, LAPTOP):
@@ -90,7 +80,7 @@ def test_every_study_has_a_plan(name: str, gpu: str | None) -> None:
         assert all(f"\n{one:<11} " in text for one in STAGES)
         read = json.loads(json.dumps(found.as_dict()))
         assert read["totals"]["disk"] == found.disk
-        assert read["fits_machine"] == all(check["fits"] for check in read["checks"])
+        assert (read["fits_gpu"] is None) == (gpu is None)
 
 
 def test_a_study_that_needs_no_network_fetches_nothing() -> None:
@@ -327,7 +317,7 @@ def test_the_readme_says_what_the_plan_says(name: str, corpus: str, gpu: str) ->
     assert found.hours is not None
     line = (
         f"| `odyssey study {name} --accept-licenses && dvc repro` | {corpus} | {gpu.replace('-', ' ')} "
-        f"| {gb(memory)} | {gb(ram)} | {gb(found.fetched)} | {gb(found.disk)} | {found.hours:,.0f} h |"
+        f"| {gb(memory)} | {gb(ram)} | {gb(found.fetched)} | {gb(found.fetched + found.disk)} | {found.hours:,.0f} h |"
     )
     assert line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines(), f"README's row should be:\n{line}"
 
@@ -362,7 +352,7 @@ def test_a_non_commercial_checkpoint_is_not_fetched_by_the_tool_either(tmp_path:
     options = ["perplexity", "--model", "Huggyllama/llama-7b", "--text", str(tmp_path / "rows.txt")]
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 1
-    assert "LLaMA, non-commercial" in result.output
+    assert "LLaMA licence" in result.output
     assert "pass --accept-licenses" in result.output
 
 

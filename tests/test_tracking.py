@@ -343,10 +343,10 @@ def test_entry_points_quote_their_parameters() -> None:
 
     project = load_project(str(ROOT))  # type: ignore[no-untyped-call]
     assert project.get_entry_point("main").compute_command({}, None) == (
-        "python -m odyssey study '' --accept-licenses=false && python -m dvc repro && python -m odyssey track"
+        "python -m odyssey study '' --consent false && python -m dvc repro && python -m odyssey track"
     )
     chosen = project.get_entry_point("main").compute_command({"study": "a; b", "accept_licenses": "true"}, None)
-    assert chosen.startswith("python -m odyssey study 'a; b' --accept-licenses=true && ")
+    assert chosen.startswith("python -m odyssey study 'a; b' --consent true && ")
     for name in ("adapt", "evaluate"):
         command = project.get_entry_point(name).compute_command({"model": "tiny", "domain": "a; b"}, None)
         assert command.endswith(f"python -m odyssey {name} --model tiny --domain 'a; b'")

@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 from odyssey.corpora import docstrings, local
 from odyssey.corpora.docstrings import Document, belongs
+from odyssey.errors import OdysseyError
+from odyssey.layout import SOURCE
 from odyssey.sections import DocstringsDomain, DocstringsSource, LocalDomain, LocalSource
+from odyssey.settings import Settings
 from odyssey.store import sha256
 
 Corpus = DocstringsSource | DocstringsDomain | LocalSource | LocalDomain
@@ -41,6 +44,20 @@ def read(corpora: Mapping[str, Corpus], root: Path) -> Documents:
             mine = [Document(f"{name}/{document.id}", document.text) for document in texts]
             found, own[name] = found + mine, sorted(document.id for document in mine)
     return Documents(sorted(found, key=lambda document: document.id), own)
+
+
+def look_at(settings: Settings, root: Path) -> None:
+    """Read the first of a user's texts in every file, so that what is wrong with them shows at once.
+
+    Raises OdysseyError naming the corpus and the file: none of a known kind, no such column, not readable.
+    """
+    for name, corpus in {SOURCE: settings.source, **settings.domains}.items():
+        if isinstance(corpus, LocalSource | LocalDomain):
+            try:
+                for file in local.files(root / corpus.path):
+                    next(iter(local.iter_records(file, corpus.text)), None)
+            except OdysseyError as error:
+                raise OdysseyError(f"{name}: {error}") from None
 
 
 def fingerprint(corpora: Mapping[str, Corpus], root: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -411,6 +412,7 @@ def _patiently(action: Callable[[], T], progress: Callable[[], int] = lambda: 0)
                 failures, reached = 0, progress()
             if failures == len(RETRY_DELAYS) or not _may_pass(error):
                 raise
+        print(f"no answer, or a broken one; trying again in {RETRY_DELAYS[failures]:g} s", file=sys.stderr)
         time.sleep(RETRY_DELAYS[failures])
         failures += 1
 

@@ -69,7 +69,8 @@ def files(path: Path) -> list[Path]:
     """The files that `read_documents` reads, sorted; raises OdysseyError if there is none."""
     known, other = _entries(path)
     if not known:
-        raise OdysseyError(f"{path}: no {KNOWN} file in it, only {_some(other) or 'nothing'}; give files of text")
+        instead = f", only {_some(other)}" if other else ""
+        raise OdysseyError(f"{path}: no {KNOWN} file in it{instead}; give files of text")
     return known
 
 
@@ -296,11 +297,12 @@ def _parquet_records(path: Path, text: str | None) -> Iterator[tuple[int, str | 
 def _named(where: str, name: str | None, there: list[str]) -> str:
     """`name`, if it is among the keys or columns that are there exactly once."""
     listed = ", ".join(f"'{one}'" for one in there) or "none"
+    place = "`text` of this corpus in the study"
     if name is None:
-        raise OdysseyError(f"{where}: which column has the text? There are {listed}; name one")
+        raise OdysseyError(f"{where}: which column or key has the text? There are {listed}; name one as {place}")
     if there.count(name) != 1:
         state = "no" if name not in there else "more than one"
-        raise OdysseyError(f"{where}: {state} '{name}'; there are {listed}; name one that is there once")
+        raise OdysseyError(f"{where}: {state} '{name}'; there are {listed}; correct {place}")
     return name
 
 

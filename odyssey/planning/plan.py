@@ -10,6 +10,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from odyssey.corpora import documents
 from odyssey.layout import Layout
 from odyssey.planning import model_stages, text_stages
 from odyssey.planning.fit import check_gpu, check_machine
@@ -38,13 +39,15 @@ REMARKS = (
 """What to keep in mind when reading the numbers."""
 
 
-def plan(settings: Settings, layout: Layout, gpu: str | None, as_json: bool = False) -> str:
+def plan(settings: Settings, layout: Layout, gpu: str | None, as_json: bool = False, root: Path = Path()) -> str:
     """The plan of a study as text or JSON: for the named GPU, or for what this machine has.
 
-    "cpu" names this machine's processor, also where there is a GPU. Raises OdysseyError for a GPU
-    that is not in the table, and for a published model whose architecture can neither be looked up
-    nor read.
+    "cpu" names this machine's processor, also where there is a GPU. `root` is where a user's
+    relative paths start. Raises OdysseyError for a GPU that is not in the table, for texts of the
+    user's that cannot be read, and for a published model whose architecture can neither be looked
+    up nor read.
     """
+    documents.look_at(settings, root)
     named = None if gpu is None or is_cpu(gpu) else find_gpu(gpu)
     made = make_plan(settings, named, look_around(layout, use_gpu=not is_cpu(gpu), measure=named is None))
     return json.dumps(made.as_dict(), indent=2) if as_json else render(made)

@@ -40,7 +40,7 @@ CORPUS_SIZES: Mapping[str, CorpusSize] = MappingProxyType(
         # about 10e9 tokens in 13.1e6 texts, 4.5 bytes a token
         "dolma": CorpusSize(103, 16_400_000_000, 3_400, "v1_6-sample: 16.4 GB on its page, in 103 gzip files"),
         # the files, which are plain JSON, less their metadata
-        "redpajama": CorpusSize(11, 5_400_000_000, 5_500, "11 JSON-lines files of about 5.4 GB"),
+        "redpajama": CorpusSize(11, 5_400_000_000, 5_500, "11 JSON-lines files, 5.4 GB in all"),
     }
 )
 """By the name that a study's `source.corpus` has."""

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import MappingProxyType
 
-from odyssey.corpora import hub, m2d2
+from odyssey.corpora import hub, local, m2d2
 from odyssey.errors import OdysseyError
 from odyssey.planning.parts import Origin
 from odyssey.planning.recorded import CHECKPOINT_SIZES, CORPUS_SIZES
@@ -206,9 +206,9 @@ def _tokens_in(archive: int) -> int:
 
 def _text_bytes(path: Path) -> int:
     """Bytes of a user's texts; compressed ones are taken to be `ARCHIVE_RATIO` times as long."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     packed = (".gz", ".zst", ".parquet")
-    return round(sum(file.stat().st_size * (ARCHIVE_RATIO if file.suffix in packed else 1) for file in files))
+    sizes = (file.stat().st_size * (ARCHIVE_RATIO if file.suffix in packed else 1) for file in local.files(path))
+    return round(sum(sizes))
 
 
 def hub_answers(timeout: float = 3.0) -> bool:

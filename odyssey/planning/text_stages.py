@@ -23,6 +23,8 @@ STORED_TEXT = 0.6
 """Bytes of a Parquet file of rows for a byte of text."""
 DOWNLOAD_RATE = 50e6
 """Bytes a second."""
+SHARD_MEMORY = 60_000_000
+"""Bytes that a worker holds of a shard (see `corpora.shards`)."""
 TEXT_RATE = 30e6
 """Bytes of text a second that a core unpacks, cuts into rows and writes."""
 ENCODER_SLOWER: Mapping[str, float] = MappingProxyType({"mpnet": 5.0})
@@ -53,17 +55,17 @@ def sample(work: Work) -> Stage:
     text = sum(one.bytes for one in texts)
     read += text
     fetched = sum(download.bytes for download in downloads)
-    workers = min(settings.sample.workers, 4)
+    workers = settings.sample.workers
     how.append(
         f"text: {gb(text)} in {sum(one.rows for one in texts):,} rows; stored at {STORED_TEXT} of that (estimate)"
     )
     if fetched:
-        how.append(f"time: {gb(fetched)} at 50 MB/s, {gb(read)} of text at 30 MB/s a worker (estimate)")
+        how.append(f"time: {gb(fetched)} at 50 MB/s, {gb(read)} of text at 30 MB/s by {workers} workers (estimate)")
     return Stage(
         "sample",
         tuple(downloads),
         disk=round(text * STORED_TEXT),
-        host_memory=2_000_000_000 * workers if fetched else 1_000_000_000,
+        host_memory=SHARD_MEMORY * workers + 1_000_000_000,
         hours=(fetched / DOWNLOAD_RATE + read / TEXT_RATE / workers) / 3600,
         how=tuple(how),
     )

@@ -44,6 +44,7 @@ def run(settings: Settings, layout: Layout, root: Path = Path()) -> None:
     """
     check_licenses(settings, settings.accept_licenses)
     _look_ahead(settings)
+    documents.look_at(settings, root)
     prune(layout.sample, keep={SOURCE, "domains", *(path.name for path in layout.sample.glob(f".{SOURCE}-*.partial"))})
     prune(layout.sample / "domains", keep=set(settings.domains))
     origin = {"code": code_digest(__name__), "packages": versions("datasets", "pyarrow")}
@@ -57,10 +58,10 @@ def run(settings: Settings, layout: Layout, root: Path = Path()) -> None:
 def _look_ahead(settings: Settings) -> None:
     """Find out before anything large is fetched whether published models can be had and read as much as is asked."""
     for name, corpus in {SOURCE: settings.source, **settings.domains}.items():
-        if isinstance(corpus, LocalSource | LocalDomain) and Path(corpus.path).parts[0] != TEXTS:
+        if isinstance(corpus, LocalSource | LocalDomain) and Path(corpus.path).parts[:1] != (TEXTS,):
             print(
                 f"sample: the texts of '{name}' are not in {TEXTS}/, so DVC does not notice when they change; "
-                "run `dvc repro -f sample` then"
+                "then run `dvc repro -f sample`, and `dvc repro` for the rest"
             )
     for name, model in settings.models.items():
         if isinstance(model, PublishedModel) and model.revision is not None:
