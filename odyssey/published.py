@@ -96,15 +96,15 @@ def find_checkpoint(name: str) -> Checkpoint | None:
     return known.get(ALIASES.get(name.lower(), name).lower())  # the hub does not mind the case
 
 
-def licenses_of(settings: Settings) -> list[tuple[str, License]]:
+def licenses_of(study: Settings) -> list[tuple[str, License]]:
     """What a study fetches from the hub, each once, with its licence."""
     found: dict[str, License] = {}
-    if isinstance(settings.source, HubSource):
-        corpus = CORPORA[settings.source.corpus]
+    if isinstance(study.source, HubSource):
+        corpus = CORPORA[study.source.corpus]
         found[corpus.repo] = corpus.license
-    if any(isinstance(domain, M2D2Domain) for domain in settings.domains.values()):
+    if any(isinstance(domain, M2D2Domain) for domain in study.domains.values()):
         found[CORPORA[M2D2].repo] = CORPORA[M2D2].license
-    for model in settings.models.values():
+    for model in study.models.values():
         if isinstance(model, PublishedModel):
             known = find_checkpoint(model.checkpoint)
             unknown = License("unknown, see its page", f"{HUB}/{model.checkpoint}", non_commercial=None)
@@ -117,12 +117,12 @@ def licenses_of(settings: Settings) -> list[tuple[str, License]]:
     return list(found.items())
 
 
-def check_licenses(settings: Settings, accepted: bool) -> None:
+def check_licenses(study: Settings, accepted: bool) -> None:
     """Raise OdysseyError naming the study's non-commercial sources, unless the user accepts their licences."""
-    blocked = [(what, terms) for what, terms in licenses_of(settings) if terms.non_commercial]
+    blocked = [(what, terms) for what, terms in licenses_of(study) if terms.non_commercial]
     if blocked and not accepted:
         raise OdysseyError(
-            f"study '{settings.study}' fetches what is {_terms(blocked)}. "
+            f"study '{study.study}' fetches what is {_terms(blocked)}. "
             "If you accept that, set `accept_licenses: true` in params.yaml or pass --accept-licenses"
         )
 

@@ -296,13 +296,13 @@ def test_a_published_model_that_lacks_weights_is_refused(hub: Hub, tmp_path: Pat
 
 def test_nothing_is_fetched_without_consent(hub: Hub, tmp_path: Path) -> None:
     serve(hub)
-    settings = study(of("openwebtext", 5), accept_licenses=False)
-    for stage in (sample, pretrain):
+    settings = study(of("openwebtext", 5), models={"m": model("huggyllama/llama-7b")}, accept_licenses=False)
+    for stage, source in ((sample, "machelreid/m2d2"), (pretrain, "huggyllama/llama-7b")):
         said = message(lambda stage=stage: stage.run(settings, Layout(tmp_path)))  # type: ignore[misc]
-        assert "machelreid/m2d2" in said
-        assert "accept_licenses: true" in said
-    assert not hub.requests
-    assert not list(tmp_path.iterdir())
+        assert f"{source} (" in said
+        assert "--accept-licenses" in said
+    assert not hub.gets("*resolve*")
+    assert not list(tmp_path.rglob("*.json"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.provenance import code_digest, versions
-from odyssey.published import check_licenses
+from odyssey.published import check_checkpoint_license
 from odyssey.science.splits import generator
 from odyssey.science.windows import blocks
 from odyssey.sections import PublishedModel, Recipe, TrainedModel
@@ -22,7 +22,6 @@ from odyssey.store import check_file, missing, new_folder, prune, write_csv
 
 def run(settings: Settings, layout: Layout, *, model: str | None = None) -> None:
     """Make one base model, or all: a trained one's checkpoint and loss.csv, or a published one's published.json."""
-    check_licenses(settings, settings.accept_licenses)
     if model is None:
         prune(layout.data / "pretrain", keep=set(settings.models))
     names = list(settings.models) if model is None else [model]
@@ -40,6 +39,8 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None) -> None
 
 def _made_from(settings: Settings, layout: Layout, model: str) -> dict[str, Any]:
     chosen = settings.model(model)
+    if isinstance(chosen, PublishedModel):
+        check_checkpoint_license(chosen.checkpoint, settings.accept_licenses)
     packages = versions("torch", "transformers", "tokenizers", "deepspeed")
     origin = {"code": code_digest(__name__), "packages": packages}
     if isinstance(chosen, PublishedModel):
