@@ -256,6 +256,10 @@ class Embed(Section):
     """Commit, branch or tag of a hub id; null for the others."""
     sha256: Annotated[str, StringConstraints(pattern=SHA256)] | None
     """Of the encoder's model.safetensors; null means unchecked (folders and hub ids only)."""
+    group_words: Positive | None
+    """Consecutive rows of a domain are joined, or cut, to texts of at most this many words before they are
+    embedded; null embeds rows as they are. A source text is represented by its beginning and a domain's row
+    by one short line: the difference in length alone moves MMD and FD."""
     fraction: Share
     """Share of a large domain that is embedded (the paper: 0.05)."""
     source_fraction: Share

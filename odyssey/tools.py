@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from odyssey import models
+from odyssey import models, tokenization
 from odyssey.corpora.textfile import read_rows
 from odyssey.encoder import PINNED, PINNED_SHA256, count_truncated, encode, load_encoder
 from odyssey.errors import OdysseyError
@@ -37,7 +37,7 @@ def score_file(
     window = limit if context is None else context
     if window > limit:
         raise OdysseyError(f"--context {window} is longer than the model's context of {limit} tokens; lower it")
-    ids, n_bytes = models.encode(tokenizer, rows, separator)
+    ids, n_bytes = tokenization.encode(tokenizer, rows, separator)
     if len(ids) < 2:
         raise OdysseyError(f"{text}: only {len(ids)} token; at least 2 are needed, as the first is not predicted")
     score = Score.of(models.token_nll(network, ids, window, BATCH_TOKENS, label="score"), n_bytes)

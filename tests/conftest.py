@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from odyssey import models
+from odyssey import models, tokenization
 from odyssey.sections import Architecture
 from odyssey.settings import Settings, load_settings, validate
 
@@ -42,6 +42,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random GPT-2 of context 16 with its own tokenizer, saved as the pipeline saves one."""
     folder = tmp_path_factory.mktemp("model")
     models.quieten()
-    tokenizer = models.train_tokenizer(TEXTS, SHAPE.vocabulary, SHAPE.context)
+    tokenizer = tokenization.train_tokenizer(TEXTS, SHAPE.vocabulary, SHAPE.context)
     models.save(models.new_model(SHAPE, tokenizer, seed=0), tokenizer, folder)
     return folder

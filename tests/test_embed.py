@@ -24,6 +24,7 @@ from odyssey.encoder import PINNED, PINNED_SHA256, Encoder, count_truncated, enc
 from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, Layout
 from odyssey.science.distances import frechet_distance
+from odyssey.science.rows import pack
 from odyssey.science.splits import generator
 from odyssey.settings import Settings, load_settings
 from odyssey.stages import embed, similarity
@@ -259,6 +260,24 @@ def test_embed_stage_writes_unit_rows_and_counts(embedded: Layout) -> None:
         assert x.shape == (counts["n"], 384)
         assert x.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(x, axis=1), 1, atol=1e-6)
+
+
+def test_rows_of_a_domain_are_joined_where_the_study_says_so(embedded: Layout, tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    shutil.copytree(embedded.sample, layout.sample)
+    settings = study("mpmath")
+    rule = settings.embed.model_copy(update={"group_words": 20, "max_texts": 50})
+    embed.run(settings.model_copy(update={"embed": rule}), layout)
+    rows = [f"{k} times {text}" for k in range(5) for text in MATHS]
+    joined = pack(iter(rows), 20)
+    assert 2 <= len(joined) < len(rows)
+    about = read_json(layout.embedded("mpmath") / "summary.json")
+    assert (about["n"], about["population"]) == (len(joined), len(joined))
+    x = np.load(layout.embedding("mpmath"), allow_pickle=False)
+    np.testing.assert_allclose(x, encode(load_encoder(PINNED, PINNED_SHA256), joined, 8), atol=1e-5)
+    # The source's texts are long as they are.
+    assert layout.embedding(SOURCE).read_bytes() != embedded.embedding(SOURCE).read_bytes()
+    assert read_json(layout.embedded(SOURCE) / "summary.json")["population"] == 200
 
 
 def test_similarity_stage_writes_exact_distances(embedded: Layout) -> None:

@@ -22,8 +22,9 @@ import pytest
 from hub import Hub, git_sha1, go_offline, hub_fixture, read_folder
 from hub_content import REDPAJAMA_PARTS, Family, dolma, m2d2_archive, openwebtext, redpajama, tiny_model
 
-from odyssey.corpora import hub as hubs
-from odyssey.corpora.hub import MODEL_FILES, HubFile, Kind, fetch, fetch_all, fetch_url, list_files, resolve
+from odyssey.corpora import download, retries
+from odyssey.corpora.download import fetch_url
+from odyssey.corpora.hub import MODEL_FILES, HubFile, Kind, fetch, fetch_all, list_files, resolve
 from odyssey.errors import OdysseyError
 from odyssey.store import sha256
 
@@ -37,7 +38,7 @@ ARCHIVE = "data/cs.AI.tar.gz"
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hubs, "RETRY_DELAYS", (0.0, 0.01, 0.02))
+    monkeypatch.setattr(retries, "RETRY_DELAYS", (0.0, 0.01, 0.02))
 
 
 def message(action: Callable[[], object]) -> str:
@@ -148,7 +149,7 @@ def test_progress_renews_patience(hub: Hub) -> None:
 
 def test_the_next_run_goes_on(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPO, "dataset", FILES)
-    monkeypatch.setattr(hubs, "RETRY_DELAYS", ())
+    monkeypatch.setattr(retries, "RETRY_DELAYS", ())
     hub.fail("/cdn/*", truncate_at=700_000)
     told = message(get)
     assert told.startswith(f"dataset '{REPO}', file '{ARCHIVE}', revision 'main': the connection to the hub (http://")
@@ -229,7 +230,7 @@ def test_what_does_not_pass_is_asked_once(hub: Hub) -> None:
 
 def test_a_full_disk(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPO, "dataset", FILES)
-    monkeypatch.setattr("odyssey.corpora.hub.shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    monkeypatch.setattr("odyssey.corpora.download.shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     assert message(get).endswith(
         f"no space left in {hub.cache}; free some or set HF_HOME, and run again: what was fetched is kept"
     )
@@ -237,15 +238,15 @@ def test_a_full_disk(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_disk_that_fills_up_keeps_what_was_fetched(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(REPO, "dataset", FILES)
-    write = hubs._write
+    write = download._write
 
     def fill(response: Any, part: Path, start: int, total: int) -> None:
         part.write_bytes(BIG[:500])
         raise OSError(errno.ENOSPC, "No space left on device", str(part))
 
-    monkeypatch.setattr(hubs, "_write", fill)
+    monkeypatch.setattr(download, "_write", fill)
     assert f"no space left in {hub.cache}" in message(get)
-    monkeypatch.setattr(hubs, "_write", write)
+    monkeypatch.setattr(download, "_write", write)
     assert get().read_bytes() == BIG
     assert hub.gets("/cdn/*")[-1].range == "bytes=500-"
 
@@ -438,7 +439,7 @@ def test_fetch_url(hub: Hub, tmp_path: Path) -> None:
 def test_fetch_url_goes_on(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = hub.add_host_file("a.gz", BIG)
     hub.fail("/host/*", truncate_at=400_000, times=2)
-    monkeypatch.setattr(hubs, "RETRY_DELAYS", (0.0,))
+    monkeypatch.setattr(retries, "RETRY_DELAYS", (0.0,))
     hub.fail("/host/*", status=503, times=3)
     told = message(lambda: fetch_url(url, tmp_path))
     assert (
@@ -454,7 +455,7 @@ def test_fetch_url_goes_on(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_fetch_url_of_a_file_that_changed(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, etag: str | None
 ) -> None:
-    monkeypatch.setattr(hubs, "RETRY_DELAYS", ())
+    monkeypatch.setattr(retries, "RETRY_DELAYS", ())
     url = hub.add_host_file("a.gz", BIG, etag=etag)
     hub.fail("/host/*", truncate_at=400_000)
     assert "127.0.0.1 breaks off again and again" in message(lambda: fetch_url(url, tmp_path))
@@ -511,7 +512,7 @@ def test_long_downloads_show_progress(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.add(REPO, "dataset", {"a.gz": BIG * 3, "b.gz": BIG})
-    monkeypatch.setattr(hubs, "LONG", 2 * len(BIG))
+    monkeypatch.setattr(download, "LONG", 2 * len(BIG))
     get("b.gz")
     assert capsys.readouterr().err == ""
     get("a.gz")

@@ -17,7 +17,7 @@ from hub_content import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odyssey import models
+from odyssey import models, tokenization
 from odyssey.cli import main
 from odyssey.errors import OdysseyError
 from odyssey.science.perplexity import Score
@@ -91,7 +91,7 @@ def test_display_shows_what_cannot_be_seen() -> None:
 
 def test_token_nll_equals_the_plain_sum_whatever_the_batch(checkpoint: Path) -> None:
     network, tokenizer = models.load(checkpoint)
-    ids, n_bytes = models.encode(tokenizer, ["The value of row 3", "is returned; é"], "\n")
+    ids, n_bytes = tokenization.encode(tokenizer, ["The value of row 3", "is returned; é"], "\n")
     assert n_bytes == len("The value of row 3\nis returned; é".encode())
     assert tokenizer.decode(ids) == "The value of row 3\nis returned; é"
     plain = []
@@ -116,8 +116,8 @@ def test_a_long_text_has_the_ids_of_the_whole(
     text = separator.join(rows)
     whole = tokenizer(text, add_special_tokens=False)["input_ids"]
     for size in (1, 40):
-        monkeypatch.setattr(models, "PIECE", size)
-        ids, n_bytes = models.encode(tokenizer, rows, separator)
+        monkeypatch.setattr(tokenization, "PIECE", size)
+        ids, n_bytes = tokenization.encode(tokenizer, rows, separator)
         assert ids.tolist() == whole
         assert n_bytes == len(text.encode())
 
@@ -127,11 +127,11 @@ def test_tokens_have_their_texts(tmp_path: Path) -> None:
 
     for family, newline in (("gpt2", "\n"), ("llama", "\n")):
         tokenizer = AutoTokenizer.from_pretrained(tiny_model(family, tmp_path / family))  # type: ignore[arg-type]
-        ids, _ = models.encode(tokenizer, ["the history", "of the city"], newline)
-        assert "".join(models.token_texts(tokenizer, ids.tolist())).strip() == "the history\nof the city"
-        newlines = models.newline_ids(tokenizer)
+        ids, _ = tokenization.encode(tokenizer, ["the history", "of the city"], newline)
+        assert "".join(tokenization.token_texts(tokenizer, ids.tolist())).strip() == "the history\nof the city"
+        newlines = tokenization.newline_ids(tokenizer)
         assert set(newlines) & set(ids.tolist())
-        assert all(set(text) == {"\n"} for text in models.token_texts(tokenizer, newlines))
+        assert all(set(text) == {"\n"} for text in tokenization.token_texts(tokenizer, newlines))
 
 
 def test_uniform_network_scores_its_vocabulary(checkpoint: Path) -> None:
@@ -158,7 +158,7 @@ def test_perplexity_command_prints_one_json_object(checkpoint: Path, tmp_path: P
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     network, tokenizer = models.load(checkpoint)
-    ids, n_bytes = models.encode(tokenizer, ["The value of row 3", "is returned; é"], "\n")
+    ids, n_bytes = tokenization.encode(tokenizer, ["The value of row 3", "is returned; é"], "\n")
     assert found["bytes"] == n_bytes
     assert found["tokens"] == len(ids) - 1
     nll = models.token_nll(network, ids, 16, 64)

@@ -14,7 +14,7 @@ from conftest import ROOT, read_study
 from hub import Hub, go_offline, hub_fixture, read_folder
 from hub_content import dolma, m2d2_archive, openwebtext, redpajama, tiny_model
 
-from odyssey.corpora import hub as hubs
+from odyssey.corpora import retries
 from odyssey.corpora.m2d2 import REPO
 from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
@@ -33,7 +33,7 @@ SPLITS = {"train": b"a b c\n\n  d e \nf\xff\n", "valid": b"v w\n", "test": b"t\n
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hubs, "RETRY_DELAYS", (0.0,))
+    monkeypatch.setattr(retries, "RETRY_DELAYS", (0.0,))
 
 
 def study(source: dict[str, Any], domains: dict[str, Any] = DOMAINS, **change: Any) -> Settings:
@@ -217,7 +217,7 @@ def test_a_model_trained_here_reads_none_of_its_domains_texts(tmp_path: Path) ->
 def test_a_published_model_is_pinned_and_found_again(
     hub: Hub, tmp_path: Path, family: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from odyssey import models
+    from odyssey import models, tokenization
 
     commit = hub.add("some/model", "model", dict(read_folder(tiny_model(family, tmp_path / "made"))))
     settings, layout = study(of("openwebtext", 5), models={"m": model("some/model")}), Layout(tmp_path / "data")
@@ -229,8 +229,8 @@ def test_a_published_model_is_pinned_and_found_again(
     hub.add("some/model", "model", {"config.json": b"{}"})
     go_offline(monkeypatch)
     network, tokenizer = models.load(layout.pretrained("m"))
-    ids, _ = models.encode(tokenizer, ["one row", "and another"], "\n")
-    assert set(models.newline_ids(tokenizer)) & set(ids.tolist())
+    ids, _ = tokenization.encode(tokenizer, ["one row", "and another"], "\n")
+    assert set(tokenization.newline_ids(tokenizer)) & set(ids.tolist())
     assert models.token_nll(network, ids, 32, 64).shape == (len(ids) - 1,)
     longer = study(of("openwebtext", 5), models={"m": model("some/model", commit, context=65)})
     for stage in (sample, pretrain):

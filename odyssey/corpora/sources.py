@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from odyssey.corpora import hub, local
+from odyssey.corpora import download, hub, local
 from odyssey.corpora.parquet import Row
 from odyssey.corpora.shards import Shard, sample_shards
 from odyssey.corpora.writer import RowWriter
@@ -57,7 +57,7 @@ def shards(source: HubSource, commit: str) -> list[Shard]:
         # A folder for each commit: another one may mean other files of the same names.
         folder = cached_assets_path("odyssey", "dolma", commit)
         fetches: list[tuple[str, Callable[[], Path]]] = [
-            (url.rpartition("/")[2], partial(hub.fetch_url, url, folder)) for url in listed
+            (url.rpartition("/")[2], partial(download.fetch_url, url, folder)) for url in listed
         ]
     else:
         names = (file.path for file in hub.list_files(repo, commit, "dataset"))

@@ -88,8 +88,11 @@ def embed(work: Work) -> Stage:
     populations += [(sizes.split(name, "train"), rule.fraction) for name in work.settings.domains]
     rows = tokens = 0
     for text, fraction in populations:
-        n = sample_size(text.rows, fraction, rule.max_texts)
-        per_row = text.words * 1.4 / text.rows if text.words else text.tokens / text.rows
+        there, per_row = text.rows, text.words * 1.4 / text.rows if text.words else text.tokens / text.rows
+        if rule.group_words and text is not source:
+            there = max(1, round(text.rows * per_row / 1.4 / rule.group_words))
+            per_row = rule.group_words * 1.4
+        n = sample_size(there, fraction, rule.max_texts)
         rows, tokens = rows + n, tokens + round(n * min(per_row, MINILM.context))
     slower = next((factor for part, factor in ENCODER_SLOWER.items() if part in rule.encoder), 1.0)
     # The encoder has no output layer.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from odyssey import models
+from odyssey import models, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
@@ -64,8 +64,8 @@ def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: 
     texts = {split: read_texts(layout.split(domain, split)) for split in ("train", "valid", "test")}
     start = texts["train"][: math.ceil(recipe.train_start * len(texts["train"]))]
     watched = {"train_start": start, "valid": texts["valid"], "test": texts["test"]}
-    ids = {name: models.encode(tokenizer, rows, rules.separator)[0] for name, rows in watched.items()}
-    data = blocks(models.encode(tokenizer, texts["train"], rules.separator)[0], context)
+    ids = {name: tokenization.encode(tokenizer, rows, rules.separator)[0] for name, rows in watched.items()}
+    data = blocks(tokenization.encode(tokenizer, texts["train"], rules.separator)[0], context)
     del texts, start, watched  # large domains have gigabytes of text
     if not len(data):
         raise OdysseyError(f"domain '{domain}': its train split is shorter than one context of {context} tokens")

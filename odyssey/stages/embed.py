@@ -19,6 +19,7 @@ from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, SUMMARY, Layout
 from odyssey.progress import bar
 from odyssey.provenance import code_digest, versions
+from odyssey.science.rows import pack
 from odyssey.science.splits import generator
 from odyssey.settings import Settings
 from odyssey.store import check_file, missing, new_folder, prune, read_json, write_json
@@ -44,39 +45,51 @@ def run(settings: Settings, layout: Layout) -> None:
 
     prune(layout.embed, keep=set(names))
     cells = missing(names, layout.embedded, made_from, "embed", unit="corpora")
-    sizes = {name: _size(settings, layout, name) for name in names}
+    for name in names:  # before anything is embedded
+        _size(settings, name, _rows_there(layout, name))
     encoder = None
     for name, folder, origin in cells:
         encoder = encoder or load_encoder(rule.encoder, rule.sha256, rule.revision)
         with new_folder(folder, origin, {"batch_size": rule.batch_size}) as temporary:
-            _embed(settings, layout, name, *sizes[name], encoder, temporary)
+            _embed(settings, layout, name, encoder, temporary)
 
 
 def _rows_of(layout: Layout, name: str) -> Path:
     return layout.source if name == SOURCE else layout.split(name, "train")
 
 
-def _size(settings: Settings, layout: Layout, name: str) -> tuple[int, int]:
-    """Rows to embed of a corpus, and rows that there are of it."""
+def _size(settings: Settings, name: str, population: int) -> int:
+    """Texts to embed of a corpus that has so many; raises OdysseyError where these are too few for a covariance."""
     rule = settings.embed
-    if not (layout.corpus(name) / SUMMARY).is_file():
-        raise OdysseyError(f"{layout.corpus(name)}: not there yet; run `dvc repro sample` first")
-    summary = read_json(layout.corpus(name) / SUMMARY)
-    population = summary["rows"] if name == SOURCE else summary["train"]["rows"]
     n = sample_size(population, rule.source_fraction if name == SOURCE else rule.fraction, rule.max_texts)
     if n < 2:
         raise OdysseyError(f"'{name}': {n} of its {population} rows would be embedded; FD needs at least 2")
-    return n, population
+    return n
 
 
-def _embed(
-    settings: Settings, layout: Layout, name: str, n: int, population: int, encoder: Encoder, folder: Path
-) -> None:
-    """Write the cell of a corpus: n of its rows as vectors."""
-    chosen = draw(population, n, generator(settings.seed, "embed", name))
-    rows = read_texts(_rows_of(layout, name), chosen)
+def _rows_there(layout: Layout, name: str) -> int:
+    if not (layout.corpus(name) / SUMMARY).is_file():
+        raise OdysseyError(f"{layout.corpus(name)}: not there yet; run `dvc repro sample` first")
+    summary = read_json(layout.corpus(name) / SUMMARY)
+    return int(summary["rows"] if name == SOURCE else summary["train"]["rows"])
+
+
+def _texts(settings: Settings, layout: Layout, name: str) -> tuple[list[str], int]:
+    """The texts of a corpus that are drawn, in its order, and how many they are drawn from."""
+    path, population, words = _rows_of(layout, name), _rows_there(layout, name), settings.embed.group_words
+    rng = generator(settings.seed, "embed", name)
+    if name == SOURCE or words is None:
+        return read_texts(path, draw(population, _size(settings, name, population), rng)), population
+    groups = pack(iter(read_texts(path)), words)
+    chosen = draw(len(groups), _size(settings, name, len(groups)), rng)
+    return [groups[place] for place in chosen.tolist()], len(groups)
+
+
+def _embed(settings: Settings, layout: Layout, name: str, encoder: Encoder, folder: Path) -> None:
+    """Write the cell of a corpus: texts drawn of it as vectors."""
+    rows, population = _texts(settings, layout, name)
     # A bar of its own only where it takes long.
-    with bar(label=f"embed {name}", total=n, unit="row", disable=n < LONG) as progress:
+    with bar(label=f"embed {name}", total=len(rows), unit="row", disable=len(rows) < LONG) as progress:
         x = encode(encoder, rows, settings.embed.batch_size, progress.update)
     np.save(folder / layout.embedding(name).name, x, allow_pickle=False)
     about: dict[str, Any] = {
@@ -84,7 +97,7 @@ def _embed(
         "sha256": encoder.sha256,
         "max_seq_length": encoder.max_seq_length,
     }
-    about |= {"d": encoder.d, "n": n, "population": population, "truncated": count_truncated(encoder, rows)}
+    about |= {"d": encoder.d, "n": len(rows), "population": population, "truncated": count_truncated(encoder, rows)}
     write_json(folder / SUMMARY, about)
 
 

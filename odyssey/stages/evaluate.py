@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from odyssey import models
+from odyssey import models, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.layout import Layout
 from odyssey.provenance import code_digest, versions
@@ -51,7 +51,7 @@ def _evaluate(
 ) -> None:
     rules, context = settings.evaluate, settings.model(model).context
     network, tokenizer = original
-    ids, n_bytes = models.encode(tokenizer, read_texts(layout.split(domain, "test")), rules.separator)
+    ids, n_bytes = tokenization.encode(tokenizer, read_texts(layout.split(domain, "test")), rules.separator)
     adapted, _ = models.load(layout.adapted(model, domain), rules.precision)
     scores: dict[str, Any] = {"context": context, "separator": rules.separator}
     for label, scorer in (("zero_shot", network), ("adapted", adapted)):

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from odyssey import models
+from odyssey import models, tokenization
 from odyssey.corpora import hub
 from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
@@ -82,8 +82,8 @@ def _train(name: str, chosen: TrainedModel, recipe: Recipe, settings: Settings, 
     from odyssey.training import Step, train
 
     rows, shape = read_texts(layout.source), chosen.architecture
-    tokenizer = models.train_tokenizer(rows, shape.vocabulary, shape.context)
-    ids, _ = models.encode(tokenizer, rows, settings.evaluate.separator)
+    tokenizer = tokenization.train_tokenizer(rows, shape.vocabulary, shape.context)
+    ids, _ = tokenization.encode(tokenizer, rows, settings.evaluate.separator)
     data = blocks(ids, shape.context)
     if not len(data):
         raise OdysseyError(f"model '{name}': the source corpus has {len(ids)} tokens, fewer than one context")

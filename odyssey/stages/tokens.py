@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from odyssey import models
+from odyssey import models, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.layout import SUMMARY, Layout
 from odyssey.provenance import code_digest, versions
@@ -63,7 +63,7 @@ def _compare(
     adapted, _ = models.load(layout.adapted(model, domain), settings.evaluate.precision)
     analyse = partial(_analyse, settings, layout, model, domain, tokenizer)
     summary = {split: analyse(split, (network, adapted), folder) for split in ("train", "test")}
-    write_json(folder / SUMMARY, {**summary, "newline_ids": models.newline_ids(tokenizer)})
+    write_json(folder / SUMMARY, {**summary, "newline_ids": tokenization.newline_ids(tokenizer)})
 
 
 def _analyse(
@@ -78,7 +78,7 @@ def _analyse(
 ) -> dict[str, Any]:
     """Write one split's table; return what it was computed from."""
     rules = settings.tokens
-    ids, _ = models.encode(tokenizer, read_texts(layout.split(domain, split)), settings.evaluate.separator)
+    ids, _ = tokenization.encode(tokenizer, read_texts(layout.split(domain, split)), settings.evaluate.separator)
     rng = generator(settings.seed, "tokens", domain, split)
     starts = chunk_starts(len(ids), rules.chunk_tokens, rules.chunks, rng)
     chunks = [ids[start : start + rules.chunk_tokens] for start in starts]
@@ -90,7 +90,7 @@ def _analyse(
         for n in networks
     )
     table = token_table(predicted, before, after)
-    names = map(display, models.token_texts(tokenizer, table.token_id.tolist()))
+    names = map(display, tokenization.token_texts(tokenizer, table.token_id.tolist()))
     write_csv(
         folder / f"{split}.csv",
         COLUMNS,
