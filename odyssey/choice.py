@@ -38,7 +38,7 @@ def use(params: Path, study: str | None, accept_licenses: bool = False) -> None:
         text = _set(params, text, "accept_licenses", "true")
     write_text(params, text)
     if absent := _absent_stages(params.parent, settings.study):
-        print(f"bringing back from DVC's cache: {', '.join(absent)}", flush=True)
+        print(f"looking in DVC's cache for what is not here: {', '.join(absent)}", flush=True)
         command = [sys.executable, "-m", "dvc", "checkout", "--quiet", "--allow-missing", *absent]
         subprocess.run(command, cwd=params.parent, check=False)  # what is not there is made again
 

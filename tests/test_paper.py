@@ -167,7 +167,7 @@ def test_going_back_makes_nothing_again(copy: Project, hub: Hub) -> None:
     # `dvc exp run` clears what is not of the study in use: it comes back from DVC's cache.
     assert "gpt2-small/adapt" not in " ".join(contents(copy, "gpt2-small"))
     said = copy.run("odyssey", "study", "gpt2-small")
-    assert "bringing back from DVC's cache: sample@gpt2-small" in said
+    assert "looking in DVC's cache for what is not here: sample@gpt2-small" in said
     assert "Running stage" not in copy.run("dvc", "repro")
     check(copy, "gpt2-small")
     before = contents(copy, "gpt2-small")
