@@ -25,7 +25,7 @@ DISTANCES = ("mmd", "fd")
 
 
 def by_portion(settings_domains: Mapping[str, Any]) -> dict[str, str]:
-    """{domain: portion}, portions in the order of their first domain, domains in the params' order."""
+    """{domain: portion}, portions in the order of their first domain, domains in the study's order."""
     portions = list(dict.fromkeys(about.portion for about in settings_domains.values()))
     ranked = sorted(settings_domains.items(), key=lambda item: portions.index(item[1].portion))
     return {domain: about.portion for domain, about in ranked}

@@ -23,7 +23,7 @@ _SKIPPED_FOLDERS = {"tests", "test", "_vendor", "__pycache__"}
 
 @dataclass(frozen=True)
 class Document:
-    """One documentation string; `id` is `module:qualified.name`."""
+    """A text and what it is known by: of a documentation string `module:qualified.name`, else see `local`."""
 
     id: str
     text: str
@@ -53,7 +53,9 @@ def _files(module: str) -> Iterator[tuple[str, Path]]:
     # find_spec on a dotted name would import its parent; on a top-level one it only looks.
     spec = importlib.util.find_spec(top)
     if spec is None:
-        raise OdysseyError(f"module '{module}' in the params is not installed; run `make` again or correct the name")
+        raise OdysseyError(
+            f"module '{module}' in the study is not installed; run `make test` again or correct the name"
+        )
     if spec.submodule_search_locations is None:
         roots = [Path(spec.origin or "")]
     else:
@@ -68,7 +70,7 @@ def _files(module: str) -> Iterator[tuple[str, Path]]:
                 yield ".".join([module, *parts]), path
                 count += 1
     if not count:
-        raise OdysseyError(f"module '{module}' in the params has no Python source files; correct the name")
+        raise OdysseyError(f"module '{module}' in the study has no Python source files; correct the name")
 
 
 def _parse(named: tuple[str, Path]) -> list[Document]:

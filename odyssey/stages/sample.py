@@ -38,9 +38,10 @@ from odyssey.store import digest, missing, new_folder, prune, read_json, unfinis
 def run(settings: Settings, layout: Layout, root: Path = Path()) -> None:
     """Write each corpus's cell below layout.sample; keep what still holds. `root` is where local paths start.
 
-    Near-copies are removed over all documents together, before anything is split, and the
-    source corpus is drawn from the documents that no domain uses: so no document of a
-    split, nor a near-copy of it, is in another split or in the source.
+    Of corpora that come as documents, near-copies are removed over all of them together, before
+    anything is split, and such a source corpus is drawn from the documents that no domain uses: so
+    no document of a split, nor a near-copy of it, is in another split or in the source. M2D2 has
+    splits of its own, and a corpus that a published model has read is drawn as it is.
     """
     check_licenses(settings, settings.accept_licenses)
     _look_ahead(settings)

@@ -22,7 +22,7 @@ BLOCK = 8192
 
 
 def run(settings: Settings, layout: Layout) -> None:
-    """Write similarity.csv, one row a domain, in the params' order; keep it if it still holds."""
+    """Write similarity.csv, one row a domain, in the study's order; keep it if it still holds."""
     portions = {name: domain.portion for name, domain in settings.domains.items()}
     made_from = {
         "embed": {name: check_folder(layout.embedded(name), "embed") for name in (SOURCE, *portions)},
