@@ -64,12 +64,26 @@ class Layout:
         return self.data / "adapt" / model / domain
 
     def evaluated(self, model: str, domain: str) -> Path:
-        """scores.json and per-token arrays of one cell."""
+        """scores.json and, for each token scored, arrays of NLL, ids and units of one cell."""
         return self.data / "evaluate" / model / domain
 
     def tokens(self, model: str, domain: str) -> Path:
-        """train.csv, test.csv and summary.json of one cell's token-level analysis."""
+        """train.csv, test.csv, vocabulary.csv and summary.json of one cell's token-level analysis."""
         return self.data / "tokens" / model / domain
+
+    @property
+    def joins(self) -> Path:
+        """Stage folder: summary.json, which ways of joining rows are asked for, and a folder a model."""
+        return self.data / "joins"
+
+    def joined(self, model: str, domain: str) -> Path:
+        """joins.csv and documents.csv of one cell: rows joined in several ways, in training and in evaluation."""
+        return self.joins / model / domain
+
+    @property
+    def claims(self) -> Path:
+        """Stage folder: claims.csv, evidence.csv and the tables beside them."""
+        return self.data / "claims"
 
     @property
     def report(self) -> Path:

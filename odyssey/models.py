@@ -171,6 +171,11 @@ def context_of(model: PreTrainedModel) -> int:
     return int(model.config.max_position_embeddings)
 
 
+def parameters(model: PreTrainedModel) -> int:
+    """How many parameters a model has; tied ones count once."""
+    return sum(p.numel() for p in model.parameters())
+
+
 def token_nll(
     model: PreTrainedModel, ids: np.ndarray, context: int, batch_tokens: int, *, label: str | None = None
 ) -> np.ndarray:

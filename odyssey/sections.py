@@ -19,6 +19,8 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Precision = Literal["float32", "bfloat16"]
 SplitName = Literal["train", "valid", "test"]
+Join = Literal["newline", "space", "end_of_text"]
+"""A way of joining rows; `end_of_text` is the tokenizer's token of that meaning."""
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 
 
@@ -293,6 +295,17 @@ class Tokens(Section):
     """Chunks drawn from each of train and test, at most (the paper: 128)."""
     chunk_tokens: Annotated[int, Field(ge=2)]
     """Tokens of a chunk (the paper: 4096)."""
+    source_texts: Positive
+    """Texts of the source corpus, at most, whose tokens a domain's are compared with, to tell which are its own."""
+
+
+class Claims(Section):
+    """How it is decided whether a claim of the paper holds."""
+
+    confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    """Of every interval."""
+    resamples: Annotated[int, Field(ge=100)]
+    """Bootstrap samples of an interval, and permutations of a p-value."""
 
 
 class Report(Section):

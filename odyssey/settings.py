@@ -18,10 +18,12 @@ from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE
 from odyssey.sections import (
     Adapt,
+    Claims,
     DocstringsDomain,
     Domain,
     Embed,
     Evaluate,
+    Join,
     Local,
     Model,
     Name,
@@ -69,6 +71,9 @@ class Settings(Section):
     adapt: Adapt
     evaluate: Evaluate
     tokens: Tokens
+    joins: Annotated[list[Join], Field(min_length=2)] | None
+    """Ways of joining rows that are tried against each other, in adaptation and in evaluation; null for none."""
+    claims: Claims
     report: Report
 
     @model_validator(mode="before")
@@ -89,6 +94,8 @@ class Settings(Section):
                 raise ValueError(f"'adapt_to': no domain '{name}' under 'domains'{nearest(name, self.domains)}")
             if self.adapt_to.count(name) > 1:
                 raise ValueError(f"'adapt_to' names '{name}' twice")
+        if self.joins and len(set(self.joins)) < len(self.joins):
+            raise ValueError("'joins' names a way of joining rows twice")
         _check_modules({name: d.modules for name, d in self.domains.items() if isinstance(d, DocstringsDomain)})
         trained = [name for name, model in self.models.items() if isinstance(model, TrainedModel)]
         if trained and self.pretrain is None:

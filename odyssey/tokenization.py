@@ -68,16 +68,50 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: Iterable[str], separator: s
     start of a row; the mark of a word's start that a sentencepiece would put before each piece
     is taken off.
     """
+    ids, n_bytes = [np.empty(0, dtype=np.int32)], 0
+    for piece, _, own, _ in _encoded(tokenizer, rows, separator):
+        ids.append(own)
+        n_bytes += len(piece.encode())
+    return np.concatenate(ids), n_bytes
+
+
+def encode_by_row(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[str], separator: str
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """As `encode`, and the row of each token, counted from 0: int32 (n,), never falling.
+
+    A separator belongs to the row that it precedes, and so does a token that reaches from one row
+    into the next, to the row that it begins in.
+    """
+    ids, places, n_bytes, first = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int32)], 0, 0
+    for piece, starts, own, offsets in _encoded(tokenizer, rows, separator, offsets=True):
+        ids.append(own)
+        places.append((first + np.searchsorted(starts, offsets, side="right") - 1).astype(np.int32))
+        n_bytes += len(piece.encode())
+        first += len(starts)
+    return np.concatenate(ids), n_bytes, np.concatenate(places)
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[str], separator: str, offsets: bool = False
+) -> Iterator[tuple[str, list[int], np.ndarray, np.ndarray]]:
+    """The joined rows piece by piece: text, where each row begins in it, ids, and where each token does, if asked."""
     marks = _piece_marks(tokenizer, separator)
-    ids: list[np.ndarray] = []
-    n_bytes = 0
     pieces = _pieces(rows, separator)
+    skipped = 0
     while some := list(islice(pieces, PIECES)):
-        n_bytes += sum(len(text.encode()) for text in some)
-        found = tokenizer(some, add_special_tokens=False, verbose=False, return_attention_mask=False)["input_ids"]
-        for own in found:
-            ids.append(np.asarray(own[marks if ids else 0 :], dtype=np.int32))
-    return np.concatenate([*ids, np.empty(0, dtype=np.int32)]), n_bytes
+        found = tokenizer(
+            [piece for piece, _ in some],
+            add_special_tokens=False,
+            verbose=False,
+            return_attention_mask=False,
+            return_offsets_mapping=offsets,
+        )
+        spans = found["offset_mapping"] if offsets else [[]] * len(some)
+        for (piece, starts), own, span in zip(some, found["input_ids"], spans, strict=True):
+            where = np.asarray([start for start, _ in span[skipped:]], dtype=np.int64)
+            yield piece, starts, np.asarray(own[skipped:], dtype=np.int32), where
+            skipped = marks
 
 
 def _piece_marks(tokenizer: PreTrainedTokenizerBase, separator: str) -> int:
@@ -87,19 +121,21 @@ def _piece_marks(tokenizer: PreTrainedTokenizerBase, separator: str) -> int:
     return extra if str(tokenizer.convert_ids_to_tokens(alone[:1])[0]).startswith(WORD_START) else 0
 
 
-def _pieces(rows: Iterable[str], separator: str) -> Iterator[str]:
-    """The joined rows, cut into texts of little more than PIECE characters.
+def _pieces(rows: Iterable[str], separator: str) -> Iterator[tuple[str, list[int]]]:
+    """The joined rows, cut into texts of little more than PIECE characters, and where each row begins in its text.
 
     Only before a separator of white space that stands between two other characters: elsewhere a
     token could reach over the cut.
     """
     held: list[str] = []
+    starts: list[int] = []
     size = 0
     for count, row in enumerate(rows):
         if size > PIECE and separator.isspace() and row[:1].strip() and held[-1][-1:].strip():
-            yield "".join(held)
-            held, size = [], 0
+            yield "".join(held), starts
+            held, starts, size = [], [], 0
         held.append(separator + row if count else row)
+        starts.append(size)
         size += len(held[-1])
     if held:
-        yield "".join(held)
+        yield "".join(held), starts

@@ -32,7 +32,7 @@ from odyssey.sections import PublishedModel
 from odyssey.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["sample", "pretrain", "embed", "similarity", "adapt", "evaluate", "tokens", "report"]
+STAGES = ["sample", "pretrain", "embed", "similarity", "adapt", "evaluate", "tokens", "joins", "claims", "report"]
 PAPER = list(published.CHECKPOINTS)
 SERVER = Machine(
     256 * 10**9, Device("NVIDIA H100", 80 * 10**9, GPUS["H100-80GB"]), 4 * 10**12, 2 * 10**12, one_disk=False

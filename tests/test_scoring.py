@@ -120,6 +120,14 @@ def test_a_long_text_has_the_ids_of_the_whole(
         ids, n_bytes = tokenization.encode(tokenizer, rows, separator)
         assert ids.tolist() == whole
         assert n_bytes == len(text.encode())
+        again, same_bytes, row_of = tokenization.encode_by_row(tokenizer, rows, separator)
+        assert again.tolist() == whole
+        assert same_bytes == n_bytes
+        # The tokens of a row, and of the separator before it, spell it.
+        assert (np.diff(row_of) >= 0).all()
+        for place, row in enumerate(rows if separator else ()):  # without one, tokens reach over rows
+            spelled = str(tokenizer.decode(ids[row_of == place].tolist(), clean_up_tokenization_spaces=False))
+            assert spelled.strip(" \n|") == row.strip(" \n|")
 
 
 def test_tokens_have_their_texts(tmp_path: Path) -> None:

@@ -39,6 +39,15 @@ def read_texts(path: Path, chosen: NDArray[np.int64] | None = None) -> list[str]
 
     Raises OdysseyError naming the stage to run, or the damaged file.
     """
+    return _read(path, "text", chosen)
+
+
+def read_documents(path: Path) -> list[str]:
+    """The document of each row, in order; raises OdysseyError as `read_texts` does."""
+    return _read(path, "document")
+
+
+def _read(path: Path, column: str, chosen: NDArray[np.int64] | None = None) -> list[str]:
     if not path.is_file():
         raise OdysseyError(f"{path}: not there yet; run `dvc repro sample` first")
     import pyarrow.lib
@@ -48,7 +57,7 @@ def read_texts(path: Path, chosen: NDArray[np.int64] | None = None) -> list[str]
     try:
         # Streamed: nothing is copied into a cache of the user's home first.
         rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
-        batches = (batch["text"] for batch in rows.iter(batch_size=READ_ROWS))
+        batches = (batch[column] for batch in rows.iter(batch_size=READ_ROWS))
         return list(chain.from_iterable(batches)) if chosen is None else list(_at(batches, chosen))
     except (pyarrow.lib.ArrowException, DatasetGenerationError, OSError, KeyError) as error:
         message = str(error).splitlines()[0]

@@ -15,12 +15,17 @@ from odyssey.planning.work import Tally, Work
 from odyssey.published import find_checkpoint
 from odyssey.science import cost
 from odyssey.science.cost import Memory
+from odyssey.science.joins import SEPARATORS
 from odyssey.sections import PublishedModel, Recipe
 
 HOST_PER_TOKEN = 16
 """Bytes of the machine's memory for a token of a text: its id as int64, twice while texts are joined."""
+SCORED_TOKEN = 16
+"""Bytes that are kept of a token that was scored: two NLL, its id, and the document that it is of."""
 TOKEN_TABLE_ROW = 60
 """Bytes of a line of the token tables. An estimate of ours."""
+JOIN_TABLE_ROW = 160
+"""Bytes of a line of the tables of documents by how rows are joined. An estimate of ours."""
 ORIGINS = {"hub": "by size on the hub", "recorded": "known", "bound": "at most", "estimate": "estimated"}
 """Where sizes come from, in words."""
 
@@ -104,7 +109,7 @@ def evaluate(work: Work) -> Stage:
     """Test splits through two models."""
     tests = [work.sizes.split(name, "test") for name in work.settings.adapted]
     read = {name: 2 * sum(test.counted(one) for test in tests) for name, one in work.models.items()}
-    return _scoring(work, "evaluate", read, "2 models x test split", disk=lambda one, n: n // 2 * 12)
+    return _scoring(work, "evaluate", read, "2 models x test split", disk=lambda one, n: n // 2 * SCORED_TOKEN)
 
 
 def tokens(work: Work) -> Stage:
@@ -114,9 +119,42 @@ def tokens(work: Work) -> Stage:
     parts = [work.sizes.split(name, split) for name in work.settings.adapted for split in ("train", "test")]
     read = {name: 2 * sum(min(most, part.counted(one)) for part in parts) for name, one in work.models.items()}
     label = f"2 models x 2 splits x at most {rules.chunks} x {rules.chunk_tokens} tokens"
+    # Three tables for the two splits: each one's, and the vocabulary of both.
     return _scoring(
-        work, "tokens", read, label, disk=lambda one, n: len(parts) * min(one.shape.vocabulary, n) * TOKEN_TABLE_ROW
+        work,
+        "tokens",
+        read,
+        label,
+        disk=lambda one, n: len(parts) * 3 // 2 * min(one.shape.vocabulary, n) * TOKEN_TABLE_ROW,
     )
+
+
+def joins(work: Work) -> Stage:
+    """Training for each way of joining rows but the study's own, and all of them on test."""
+    ways, recipe, rules = work.settings.joins, work.settings.adapt, work.settings.evaluate
+    if ways is None:
+        return Stage("joins", how=("the study asks for no comparison of how rows are joined",))
+    # What a tokenizer's end-of-text token is, is not known here: it is taken not to be the study's separator.
+    new = sum(SEPARATORS.get(way) != rules.separator for way in ways)
+    splits = [work.sizes.splits(name) for name in work.settings.adapted]
+    sums = Tally()
+    for one in work.models.values():
+        trained = new * sum(train.counted(one) for train, _, _ in splits) * recipe.epochs
+        sums.how.append(f"{one.name}: {new} ways, {len(splits)} domains; {_train(work, one, recipe, trained, sums)}")
+        sums.how += _offload(work, one, recipe, trained, sums)
+        scored = (len(ways) + 1) * len(ways) * sum(test.counted(one) for _, _, test in splits)
+        flops, sentence = _score(one, scored)
+        sums.compute(scored, flops, work.hours(flops, rules.precision, "scoring"))
+        memory = one.training_memory(recipe)
+        sums.how += [
+            f"{len(ways) + 1} models x {len(ways)} ways x test split: {sentence}",
+            f"{_explain_memory(memory)}; no checkpoint is kept",
+        ]
+        longest = max(train.counted(one) + len(ways) * test.counted(one) for train, _, test in splits)
+        peak = max(memory.peak, one.scoring_memory(rules.precision, rules.batch_tokens, models=1))
+        sums.hold(peak, memory.host + longest * HOST_PER_TOKEN + one.size(recipe.precision))
+        sums.disk += len(ways) ** 2 * sum(test.rows for _, _, test in splits) * JOIN_TABLE_ROW
+    return sums.stage("joins")
 
 
 def _scoring(work: Work, stage: str, read: Mapping[str, int], label: str, disk: Callable[[Planned, int], int]) -> Stage:

@@ -25,6 +25,8 @@ from odyssey.science import cost
 from odyssey.science.cost import Gpu
 from odyssey.settings import Settings
 
+CLAIMS_BYTES = 1_000_000
+"""Tables of claims and of what they rest on. An estimate of ours."""
 REPORT_BYTES = 20_000_000
 """Figures, tables and a page. An estimate of ours."""
 REMARKS = (
@@ -89,5 +91,7 @@ def _stages(work: Work) -> tuple[Stage, ...]:
         model_stages.adapt(work),
         model_stages.evaluate(work),
         model_stages.tokens(work),
+        model_stages.joins(work),
+        Stage("claims", disk=CLAIMS_BYTES, hours=0.02, how=("bootstrap and permutations: seconds a domain",)),
         Stage("report", disk=REPORT_BYTES, hours=0.02, how=("figures, tables and a page: about 20 MB, a minute",)),
     )

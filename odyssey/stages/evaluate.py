@@ -14,6 +14,7 @@ from odyssey.provenance import code_digest, versions
 from odyssey.science.perplexity import Score
 from odyssey.settings import Settings
 from odyssey.stages.cells import chosen_models, missing_cells, split_digests
+from odyssey.stages.units import unit, units
 from odyssey.store import check_folder, new_folder, write_json
 
 
@@ -24,7 +25,7 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None, domain:
 
 
 def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None) -> None:
-    """Store sums, counts and per-token NLL of the base and the adapted `model`."""
+    """Store sums, counts and, for each token scored, its NLL of the base and the adapted `model`, id and document."""
     chosen, rules = settings.model(model), settings.evaluate
     base = check_folder(layout.pretrained(model), "pretrain")
 
@@ -49,14 +50,17 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
 def _evaluate(
     settings: Settings, layout: Layout, model: str, domain: str, original: models.Loaded, folder: Path
 ) -> None:
-    rules, context = settings.evaluate, settings.model(model).context
+    rules, context, test = settings.evaluate, settings.model(model).context, layout.split(domain, "test")
     network, tokenizer = original
-    ids, n_bytes = tokenization.encode(tokenizer, read_texts(layout.split(domain, "test")), rules.separator)
+    ids, n_bytes, row_of = tokenization.encode_by_row(tokenizer, read_texts(test), rules.separator)
     adapted, _ = models.load(layout.adapted(model, domain), rules.precision)
     scores: dict[str, Any] = {"context": context, "separator": rules.separator}
+    scores["parameters"] = models.parameters(network)
     for label, scorer in (("zero_shot", network), ("adapted", adapted)):
         nll = models.token_nll(scorer, ids, context, rules.batch_tokens)
         np.save(folder / f"{label}.npy", nll)
         scores[label] = Score.of(nll, n_bytes).as_dict()
     np.save(folder / "token_ids.npy", ids[1:])
+    scores["unit"] = unit(settings, domain)
+    np.save(folder / "units.npy", units(settings, layout, model, domain, row_of)[1])
     write_json(folder / "scores.json", scores)

@@ -72,9 +72,7 @@ def _look_at(name: str, chosen: PublishedModel, settings: Settings, folder: Path
             f"{chosen.checkpoint} reads; lower it"
         )
     commit = f" at commit {about['commit'][:12]}" if about["commit"] else ""
-    print(
-        f"pretrain {name}: {sum(p.numel() for p in network.parameters()):,} parameters of {chosen.checkpoint}{commit}"
-    )
+    print(f"pretrain {name}: {models.parameters(network):,} parameters of {chosen.checkpoint}{commit}")
 
 
 def _train(name: str, chosen: TrainedModel, recipe: Recipe, settings: Settings, layout: Layout, folder: Path) -> None:
@@ -88,8 +86,7 @@ def _train(name: str, chosen: TrainedModel, recipe: Recipe, settings: Settings, 
     if not len(data):
         raise OdysseyError(f"model '{name}': the source corpus has {len(ids)} tokens, fewer than one context")
     network = models.new_model(shape, tokenizer, settings.seed)
-    parameters = sum(p.numel() for p in network.parameters())
-    print(f"pretrain {name}: {parameters:,} parameters, {data.size * recipe.epochs:,} tokens")
+    print(f"pretrain {name}: {models.parameters(network):,} parameters, {data.size * recipe.epochs:,} tokens")
     steps = train(
         network,
         data,
