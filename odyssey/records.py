@@ -22,7 +22,7 @@ from odyssey.sections import SPLITS
 from odyssey.settings import Settings
 from odyssey.store import MANIFEST, check_file, check_folder, content_digest, digest, read_json, sha256
 
-CELL_STAGES = ("similarity", "adapt", "evaluate", "tokens")
+CELL_STAGES = ("similarity", "adapt", "evaluate", "tokens", "claims")
 """Stages whose results a (model, domain) run shows."""
 READ = {"adapt": ("curves.csv", "loss.csv")}
 """Files of a cell that are read, where that is not all: checkpoints are large, and not looked at here."""
@@ -31,6 +31,8 @@ NAME_LENGTH = 25
 TAG_LENGTH = 8000
 """Characters of a tag that MLflow keeps."""
 CURVES = ("train_start", "valid", "test")
+SETTINGS = "odyssey.settings"
+"""Tag of a summary run by which other seeds of the same study are found."""
 
 
 @dataclass(frozen=True)
@@ -135,15 +137,24 @@ def summary_record(settings: Settings, layout: Layout) -> Record:
     if found != made_from.get("inputs", {}) or made_from.get("settings", digest(effective)) != digest(effective):
         raise OdysseyError(f"{layout.report}: made with other results or settings than now; run `dvc repro report`")
     record = Record(name=fit(f"{settings.study} summary"), tags={"study": settings.study, "seed": str(settings.seed)})
-    for path in sorted(layout.report.rglob("*")):
-        if path.is_file() and path.name != MANIFEST:
-            record.files[f"report/{path.relative_to(layout.report).as_posix()}"] = path
+    record.tags[SETTINGS] = settings_digest(settings)
+    check_folder(layout.claims, "claims")
+    for folder in (layout.report, layout.claims):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name != MANIFEST:
+                record.files[path.relative_to(layout.data).as_posix()] = path
+    record.tables["claims.json"] = layout.claims / "claims.csv"
     for key, value in _flatten(read_json(layout.report / "metrics.json"), "/"):
         record.metrics.append(Metric(key, float(value)))
     record.texts["params.yaml"] = yaml.safe_dump(effective, sort_keys=False, allow_unicode=True)
     record.tags["mlflow.note.content"] = _description(settings, read_rows(layout.report / "tables" / "headline.csv"))
     record.tags["code"] = digest(made_from.get("code"))
     return record
+
+
+def settings_digest(settings: Settings) -> str:
+    """Digest of all that seeds of a study share."""
+    return digest(settings.model_dump(mode="json", exclude={"seed"}))
 
 
 def fit(name: str) -> str:
@@ -277,11 +288,34 @@ def _add_tokens(record: Record, folder: Path) -> None:
         record.tables[f"tokens/{split}.json"] = folder / f"{split}.csv"
 
 
+def _add_claims(record: Record, folder: Path) -> None:
+    """Intervals of the cell's changes, and which tokens carry them."""
+    rows = [row for row in read_rows(folder / "evidence.csv") if _is_of(record, row)]
+    if not rows:
+        raise OdysseyError(f"{folder / 'evidence.csv'}: nothing of this model and domain; run `dvc repro claims`")
+    row = rows[0]
+    names = {"change": "perplexity/change", "log_change": "log_change"}
+    for column, key in names.items():
+        record.metrics += [Metric(f"{key}_{end}", float(row[f"{column}_{end}"])) for end in ("low", "high")]
+    record.metrics.append(Metric("log_change", float(row["log_change"])))
+    record.metrics.append(Metric("best_fraction", float(row["best_fraction"])))
+    record.tags["outcome"] = row["outcome"]
+    classes = [row for row in read_rows(folder / "classes.csv") if _is_of(record, row)]
+    record.metrics += [
+        Metric(f"contribution/{row['class'].replace(' ', '_')}", float(row["contribution"])) for row in classes
+    ]
+
+
+def _is_of(record: Record, row: Mapping[str, str]) -> bool:
+    return all(row[key] == record.tags[key] for key in ("model", "domain"))
+
+
 _READERS: dict[str, Callable[[Record, Path], None]] = {
     "similarity": _add_similarity,
     "adapt": _add_adapt,
     "evaluate": _add_evaluate,
     "tokens": _add_tokens,
+    "claims": _add_claims,
 }
 
 
@@ -291,6 +325,7 @@ def _folder(layout: Layout, stage: str, model: str, domain: str) -> Path:
         "adapt": layout.adapted(model, domain),
         "evaluate": layout.evaluated(model, domain),
         "tokens": layout.tokens(model, domain),
+        "claims": layout.claims,
     }[stage]
 
 
@@ -306,6 +341,7 @@ def _outdated(settings: Settings, layout: Layout, stage: str, model: str, domain
         "adapt": [(adapted, "base", layout.pretrained(model))],
         "evaluate": [(layout.evaluated(model, domain), "adapted", adapted)],
         "tokens": [(layout.tokens(model, domain), "adapted", adapted)],
+        "claims": [(layout.claims, f"inputs.evaluate/{model}/{domain}", layout.evaluated(model, domain))],
     }
     for folder, name, below in links[stage]:
         expected, built_on = content_digest(below), _made_from(folder)

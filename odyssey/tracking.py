@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.progress import bar
 from odyssey.provenance import git_state
-from odyssey.records import Metric, Record, cell_record, finished_stages, summary_record
+from odyssey.records import SETTINGS, Metric, Record, cell_record, finished_stages, fit, summary_record
 from odyssey.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ VIEW_COLUMNS = {
     "metrics.`similarity/fd`": 110,
 }
 """Columns of the view and their widths in pixels."""
+ADVICE = "advice"
+"""Experiment of what `odyssey advise` was asked."""
 MOST_METRICS, MOST_PARAMS = 1000, 100
 """Of one request; MLflow's REST API takes no more."""
 
@@ -108,6 +110,42 @@ def log_entry_point(settings: Settings, layout: Layout, model: str, domain: str)
         logged = held.data.tags.get("mlflow.loggedArtifacts", "[]")
         record.tables = {name: path for name, path in record.tables.items() if f'"{name}"' not in logged}
         _fill(client, run_id, record, _commit_tags())
+
+
+def evidence(study: str, settings: str, folder: Path) -> list[Path]:
+    """Download the evidence that was published of a study with these settings (their digest): one file a seed."""
+    with _store() as client:
+        experiment = client.get_experiment_by_name(study)
+        found: dict[str, Run] = {}
+        # Newest first: of a seed that was published again, that one counts.
+        for run in _runs(client, experiment.experiment_id) if experiment else ():
+            if run.info.status == "FINISHED" and run.data.tags.get(SETTINGS) == settings:
+                found.setdefault(run.data.tags["seed"], run)
+        paths = []
+        for seed, run in found.items():
+            (target := folder / f"seed{seed}").mkdir(parents=True)
+            paths.append(Path(client.download_artifacts(run.info.run_id, "claims/evidence.csv", str(target))))
+        return paths
+
+
+def log_seeds(study: str, seeds: Sequence[int], files: Mapping[str, Path]) -> None:
+    """Log what several seeds of a study say together, as a run beside theirs; the same again changes nothing."""
+    name = f"{study} seeds {', '.join(map(str, seeds))}"
+    record = Record(name=fit(name), tags={"study": study, "seeds": json.dumps(list(seeds))}, files=dict(files))
+    with _store() as client:
+        experiment = _experiment(client, study)
+        if record.digest() not in _finished(client, experiment):
+            _publish_run(client, experiment, record, {**_commit_tags(), DIGEST: record.digest()})
+
+
+def log_advice(record: Record) -> str:
+    """Log a piece of advice as a run of its own in the experiment "advice"; returns where it is.
+
+    Asking again is another run: what a model is told about the same texts may change with the code.
+    """
+    with _store() as client:
+        _publish_run(client, _experiment(client, ADVICE), record, _commit_tags())
+    return f"{_shown(_uri())}, experiment '{ADVICE}', run '{record.name}'"
 
 
 def serve(settings: Settings, port: int) -> None:

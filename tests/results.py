@@ -6,6 +6,8 @@ Small, quick and made from nothing but a seed: for tests of what only reads resu
 from __future__ import annotations
 
 import io
+from contextlib import redirect_stdout
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from odyssey.layout import PUBLISHED, SOURCE, SUMMARY, Layout
-from odyssey.sections import SPLITS, HubSource, M2D2Domain, PublishedModel, TrainedModel
+from odyssey.science.token_classes import CLASSES, NEWLINE
+from odyssey.sections import SPLITS, Claims, HubSource, Join, M2D2Domain, PublishedModel, TrainedModel
 from odyssey.settings import Settings
+from odyssey.stages import claims
 from odyssey.store import new_folder, write_json
 
 # Display texts as a token table may hold them: escapes, markup, maths, names that pandas takes
@@ -35,12 +39,13 @@ TOKENS += [
     " test",
 ]
 
+QUICK = Claims(confidence=0.95, resamples=200)
 D = 8
 """Width of the invented embeddings."""
 
 
 def write_results(settings: Settings, layout: Layout, seed: int = 0, worse: bool = True) -> None:
-    """Write sample, pretrain, embed, similarity, adapt, evaluate and tokens under `layout.data`.
+    """Write sample, pretrain, embed, similarity, adapt, evaluate and tokens under `layout.data`, and make claims of it.
 
     The first portion is near the source corpus, and with `worse` about half of its domains get
     worse; all other domains are farther and improve a lot. Equal arguments give equal bytes.
@@ -71,6 +76,11 @@ def write_results(settings: Settings, layout: Layout, seed: int = 0, worse: bool
                 _scores(folder, settings, model, before, after, rng)
             with new_folder(layout.tokens(model, domain), made_from) as folder:
                 _token_tables(folder, settings, before, after, rng)
+            if settings.joins:
+                with new_folder(layout.joined(model, domain), made_from) as folder:
+                    _joins(folder, settings.joins, before, after, rng)
+    with redirect_stdout(io.StringIO()):
+        claims.run(settings.model_copy(update={"claims": QUICK}), layout)
 
 
 def _rows() -> bytes:
@@ -137,12 +147,14 @@ def _scores(
 ) -> None:
     n, bytes_ = 500, 1900
     shape = rng.gamma(2, 0.5, n)
-    scores: dict[str, Any] = {"separator": settings.evaluate.separator}
+    scores: dict[str, Any] = {"separator": settings.evaluate.separator, "unit": "document"}
+    scores["parameters"] = 1000 * (1 + list(settings.models).index(model))
     scores["context"] = settings.models[model].context
     for name, mean in (("zero_shot", before), ("adapted", after)):
         nll = (shape * mean / shape.mean()).astype(np.float32)
         np.save(folder / f"{name}.npy", nll)
         scores[name] = {"nll_sum": float(nll.sum(dtype=np.float64)), "tokens": n, "bytes": bytes_}
+    np.save(folder / "units.npy", np.sort(rng.integers(0, 25, n)).astype(np.int32))
     np.save(folder / "token_ids.npy", rng.integers(0, len(TOKENS), n).astype(np.int32))
     write_json(folder / "scores.json", scores)
 
@@ -162,4 +174,28 @@ def _token_tables(folder: Path, settings: Settings, before: float, after: float,
         chunks = {"chunks": min(2, settings.tokens.chunks), "chunks_wanted": settings.tokens.chunks}
         sums = {"nll_before": float(share @ nll_before), "nll_after": float(share @ nll_after)}
         summary[split] = {**chunks, "tokens": int(count.sum()), **sums}
-    write_json(folder / SUMMARY, {**summary, "newline_ids": [0, 1]})
+    names = list(CLASSES)
+    counts = {"train_count": 5, "source_count": 7, "log_odds": 0.1, "z": 0.2}
+    classes = [NEWLINE] * 2 + [names[k % len(names)] for k in range(2, len(TOKENS))]
+    pd.DataFrame({"token_id": range(len(TOKENS)), "token": TOKENS, "class": classes} | counts).to_csv(
+        folder / "vocabulary.csv", index=False
+    )
+    write_json(folder / SUMMARY, {**summary, "train_tokens": 900, "source_tokens": 9000, "newline_ids": [0, 1]})
+
+
+def _joins(folder: Path, ways: list[Join], before: float, after: float, rng: np.random.Generator) -> None:
+    """Rows that are joined differently on the two sides get worse joints."""
+    rows = []
+    for trained, scored in product(ways, ways):
+        for document in range(5):
+            tokens, joints = int(rng.integers(50, 150)), 0 if scored == "space" else 5
+            sums = {"joint_nll_before": joints * 2.0, "joint_nll_after": joints * (2.0 if trained == scored else 6.0)}
+            sums |= {"nll_before": tokens * before, "nll_after": tokens * after + 4.0 * joints * (trained != scored)}
+            key = {"trained": trained, "scored": scored, "document": f"d{document}"}
+            rows.append({**key, "tokens": tokens, "joint_tokens": joints, **sums})
+    documents = pd.DataFrame(rows)
+    documents.to_csv(folder / "documents.csv", index=False)
+    whole = documents.drop(columns="document").groupby(["trained", "scored"], sort=False).sum().reset_index()
+    whole["joint_contribution"] = (whole["joint_nll_after"] - whole["joint_nll_before"]) / whole["tokens"]
+    whole["bits_per_byte_before"], whole["bits_per_byte_after"] = before / 3, after / 3
+    whole.to_csv(folder / "joins.csv", index=False)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,11 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from conftest import read_study
-from results import TOKENS, write_results
+from results import QUICK, TOKENS, write_results
 
 from odyssey import records, tracking
 from odyssey.errors import OdysseyError
@@ -31,7 +33,7 @@ from odyssey.layout import Layout
 from odyssey.records import Metric, Record, cell_record, finished_stages, fit
 from odyssey.sections import SPLITS
 from odyssey.settings import Settings, load_settings
-from odyssey.stages import report, track
+from odyssey.stages import claims, report, track
 from odyssey.store import MANIFEST, content_digest, new_folder, read_json, write_json
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ CELLS = [(model, domain) for model in ("tiny", "small") for domain in ("mpmath",
 
 def study(name: str) -> Settings:
     """The mini-study with two of its domains, under another name."""
-    settings = load_settings(ROOT / "params.yaml", "mini").model_copy(update={"seed": 0})
+    settings = load_settings(ROOT / "params.yaml", "mini").model_copy(update={"seed": 0, "claims": QUICK})
     domains = {domain: settings.domains[domain] for domain in ("mpmath", LONG)}
     return settings.model_copy(update={"study": name, "domains": domains, "adapt_to": list(domains)})
 
@@ -148,6 +150,11 @@ def test_a_cell_run_is_complete(store: Path, client: MlflowClient, layout: Layou
     metrics = run.data.metrics
     assert metrics["perplexity/zero_shot"] == pytest.approx(math.exp(before))
     assert metrics["perplexity/change"] == pytest.approx(math.exp(after) - math.exp(before))
+    assert metrics["perplexity/change_low"] <= metrics["perplexity/change"] <= metrics["perplexity/change_high"]
+    assert metrics["log_change"] == pytest.approx(after - before)
+    assert run.data.tags["outcome"] in ("worse", "better", "within noise")
+    parts = [value for key, value in metrics.items() if key.startswith("contribution/")]
+    assert sum(parts) == pytest.approx(after - before, abs=1e-9)
     assert metrics["perplexity/ratio"] == pytest.approx(math.exp(after - before))
     per_byte = scores["adapted"]["nll_sum"] / scores["adapted"]["bytes"] / math.log(2)
     assert metrics["bits_per_byte/adapted"] == pytest.approx(per_byte)
@@ -204,7 +211,11 @@ def test_the_summary_run_is_complete(store: Path, client: MlflowClient, layout: 
     folder = store / "mlartifacts" / "summed" / run.info.run_id / "artifacts"
     held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     page = {"report.html", "metrics.json", "tables/headline.csv", "figures/figure1_tiny.svg"}
-    assert held == {"dvc.lock", "params.yaml", *(f"report/{name}" for name in page)}
+    claimed = {path.name for path in layout.claims.iterdir()} - {MANIFEST}
+    assert {"claims.csv", "evidence.csv", "classes.csv"} <= claimed
+    names = {*(f"report/{name}" for name in page), *(f"claims/{name}" for name in claimed)}
+    assert held == {"dvc.lock", "params.yaml", "claims.json", *names}
+    assert run.data.tags[records.SETTINGS] == records.settings_digest(settings.model_copy(update={"seed": 9}))
     assert Settings.model_validate(yaml.safe_load((folder / "params.yaml").read_text())) == settings
 
 
@@ -253,13 +264,20 @@ def test_a_changed_result_gets_a_run_beside_the_old(client: MlflowClient, layout
     scores = read_json(folder / "scores.json")
     scores["adapted"]["nll_sum"] *= 1.1
     with new_folder(folder, {}) as new:
+        shutil.copytree(folder, new, dirs_exist_ok=True)
+        np.save(new / "adapted.npy", np.load(folder / "adapted.npy") * np.float32(1.1))
         write_json(new / "scores.json", scores)
+    with pytest.raises(OdysseyError, match="dvc repro claims"):
+        tracking.publish(settings, layout)
+    claims.run(settings, layout)
     outcome = tracking.publish(settings, layout)
-    assert (outcome["new"], outcome["kept"]) == (1, len(CELLS))
+    # The cell, and the summary, whose claims are others now.
+    assert (outcome["new"], outcome["kept"]) == (2, len(CELLS) - 1)
     found = runs(client, "changed")
     assert old < {run.info.run_id for run in found}
     assert sum(run.info.run_name == "tiny mpmath" for run in found) == 2
     other = settings.model_copy(update={"seed": 7})
+    claims.run(other, layout)
     assert tracking.publish(other, layout)["new"] == len(CELLS) + 1
 
 
