@@ -231,6 +231,21 @@ def tokens(context: click.Context, model: str | None, domain: str | None) -> Non
     _run_cells(stage, context, model, domain)
 
 
+@main.command()
+@_cell_options
+@click.pass_context
+def joins(context: click.Context, model: str | None, domain: str | None) -> None:
+    """NLL (nats) before and after, by how rows are joined in training and in evaluation.
+
+    Only for a study that asks for it (`joins`). Finished cells are kept.
+
+    Example: odyssey joins --model small --domain pandas
+    """
+    from odyssey.stages import joins as stage
+
+    _run_cells(stage, context, model, domain)
+
+
 def _run_cells(stage: Any, context: click.Context, model: str | None, domain: str | None) -> None:
     """Run a stage over one cell or all, and log a single one to the run of `mlflow run`, if it is in one."""
     settings, layout = _inputs(context)
@@ -239,6 +254,32 @@ def _run_cells(stage: Any, context: click.Context, model: str | None, domain: st
         from odyssey import tracking
 
         tracking.log_entry_point(settings, layout, model, domain)
+
+
+@main.command()
+@click.option("--all-seeds", is_flag=True, help="Over every seed that was published to MLflow, and log that.")
+@click.pass_context
+def claims(context: click.Context, all_seeds: bool) -> None:
+    """Does each claim of the paper hold here? Statistics, intervals, verdicts, and what they rest on.
+
+    Changes are in nats per token, or in perplexity where it says so. A change within noise counts
+    as none; noise is what other test documents, other domains, and with --all-seeds other seeds do.
+
+    Example: odyssey claims
+    """
+    from odyssey.reporting.claims_text import details
+
+    settings, layout = _inputs(context)
+    if all_seeds:
+        from odyssey.seeds import combine, domain_text
+
+        found, changes = combine(settings)
+        click.echo(domain_text(changes) + "\n")
+    else:
+        from odyssey.stages import claims as stage
+
+        found = stage.run(settings, layout)
+    click.echo(details(found))
 
 
 @main.command()
@@ -332,6 +373,39 @@ def distance(source: Path, target: Path, encoder: str | None, as_json: bool) -> 
     from odyssey.tools import compare_files
 
     _show(compare_files(source, target, encoder), as_json)
+
+
+@main.command()
+@click.option("--model", required=True, help="Folder or hub id of a causal language model.")
+@click.option("--source", required=True, help="What it was pretrained on: files, or openwebtext, dolma, redpajama.")
+@click.option("--domain", required=True, type=click.Path(path_type=Path), help="The texts, a file or a folder.")
+@click.option("--text", help="Column or key that holds the domain's text [default: text].")
+@click.option(
+    "--learning-rate", type=click.FloatRange(0, 1, min_open=True), help="[default: the paper's for its models]"
+)
+@click.option("--encoder", help="Folder or hub id of a sentence encoder [default: the pinned all-MiniLM-L6-v2].")
+@click.option("--no-probe", is_flag=True, help="Measure similarity and zero-shot perplexity only.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of every draw.")
+@_accepting
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+@click.pass_context
+def advise(context: click.Context, /, no_probe: bool, accept_licenses: bool, as_json: bool, **asked: Any) -> None:
+    """Should this model be adapted to these texts? Adapt, do not adapt, or unclear, and why.
+
+    Measures similarity to the source corpus, zero-shot perplexity and what a short probe adaptation
+    does to documents that are held out; changes are in nats per token, below 0 is better. Texts
+    are .txt, .jsonl, .csv or .parquet. Logged to MLflow, in the experiment "advice".
+
+    Example: odyssey advise --model openai-community/gpt2 --source openwebtext --domain texts/ours
+    """
+    from odyssey.advisor import advice, publish
+
+    request = advice.Request(
+        **asked, probe=not no_probe, accept_licenses=accept_licenses, root=context.obj["params"].parent
+    )
+    made = advice.advise(request)
+    click.echo(publish.shown(made, as_json))
+    click.echo(f"logged to MLflow: {publish.log(made)}", err=True)
 
 
 def _show(result: dict[str, Any], as_json: bool) -> None:

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from odyssey.captions import listed
 from odyssey.corpora import m2d2
 from odyssey.published import find_checkpoint
+from odyssey.reporting.words import listed
 from odyssey.sections import DocstringsDomain, LocalDomain, M2D2Domain, PublishedModel
 from odyssey.settings import Settings
 

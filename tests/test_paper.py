@@ -55,7 +55,7 @@ def small(name: str) -> dict[str, Any]:
     study["embed"] |= {"max_texts": 20, "batch_size": 16}
     study["adapt"] |= {"batch_size": 4, "curve_points": 3, "train_start": 0.2}
     study["adapt"]["engine"]["micro_batch_size"] = 2
-    study["tokens"] = {"chunks": 2, "chunk_tokens": 256}
+    study["tokens"] = {"chunks": 2, "chunk_tokens": 256, "source_texts": 100}
     return study
 
 

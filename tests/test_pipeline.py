@@ -23,8 +23,9 @@ DOMAINS = ["click", "jinja2", "sympy.logic", "networkx.utils"]
 ADDED = "sympy.sets"
 CELL_FILES = {
     "adapt": ["config.json", "curves.csv", "loss.csv", "model.safetensors", "tokenizer.json"],
-    "evaluate": ["adapted.npy", "scores.json", "token_ids.npy", "zero_shot.npy"],
-    "tokens": ["summary.json", "test.csv", "train.csv"],
+    "evaluate": ["adapted.npy", "scores.json", "token_ids.npy", "units.npy", "zero_shot.npy"],
+    "tokens": ["summary.json", "test.csv", "train.csv", "vocabulary.csv"],
+    "joins": ["documents.csv", "joins.csv"],
 }
 
 
@@ -54,6 +55,9 @@ def test_every_result_is_there(study: Project) -> None:
                 assert {*files, "manifest.json"} <= held
     rows = list(csv.DictReader((data / "similarity" / "similarity.csv").open(encoding="utf-8")))
     assert [row["domain"] for row in rows] == DOMAINS
+    claims = list(csv.DictReader((data / "claims" / "claims.csv").open(encoding="utf-8")))
+    assert {row["verdict"] for row in claims} <= {"holds", "does not hold", "not testable here"}
+    assert len(list(csv.DictReader((data / "claims" / "joins.csv").open(encoding="utf-8")))) == 2 * 4 * 4
     assert (data / "report" / "report.html").is_file()
     assert json.loads((data / "report" / "metrics.json").read_text(encoding="utf-8"))
     figures = list((data / "report" / "figures").iterdir())

@@ -24,7 +24,19 @@ from odyssey.provenance import code_files
 from odyssey.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["sample", "pretrain", "embed", "similarity", "adapt", "evaluate", "tokens", "report", "track"]
+STAGES = [
+    "sample",
+    "pretrain",
+    "embed",
+    "similarity",
+    "adapt",
+    "evaluate",
+    "tokens",
+    "joins",
+    "claims",
+    "report",
+    "track",
+]
 BUILD_TOOLS = {"pip", "setuptools", "wheel"}
 COMMANDS = {"dvc"}
 """Packages that are run as commands and not imported."""

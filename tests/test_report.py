@@ -6,6 +6,7 @@ import html
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,33 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import PAPER_STUDIES
-from matplotlib.container import BarContainer
+from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.figure import Figure
 from matplotlib.text import Annotation
-from results import write_results
+from results import QUICK, write_results
 
-from odyssey import captions, domain_axis, figures, method, parameters, tables
+from odyssey import parameters, portions
+from odyssey.claims import BETTER, HOLDS, SAME, WORSE
 from odyssey.corpora import m2d2
 from odyssey.errors import OdysseyError
+from odyssey.estimates import correlations
 from odyssey.layout import SOURCE, SUMMARY, Layout
+from odyssey.reporting import (
+    captions,
+    domain_axis,
+    figure_style,
+    figures,
+    method,
+    page_tables,
+    tables,
+    terminal,
+    token_figures,
+    words,
+)
 from odyssey.sections import HubSource, LocalSource, PublishedModel
 from odyssey.settings import Settings, load_settings, validate
-from odyssey.stages import report
-from odyssey.store import MANIFEST, new_folder, read_json, write_json
+from odyssey.stages import claims, report
+from odyssey.store import MANIFEST, new_folder, read_json
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 STUDIES = ["mini", *PAPER_STUDIES]
@@ -66,11 +82,14 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         for suffix in ("png", "svg"):
             (folder / f"{name}.{suffix}").touch()
 
-    monkeypatch.setattr(figures, "save", save)
+    monkeypatch.setattr(figure_style, "save", save)
 
 
-def table_of(*rows: tuple[str, str, str, float, float, float]) -> pd.DataFrame:
-    """A headline table from (model, domain, portion, zero_shot, adapted, mmd), one token each."""
+def table_of(*rows: tuple[str, str, str, float, float, float], noise: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A headline table from (model, domain, portion, zero_shot, adapted, mmd), one token each.
+
+    Intervals reach a tenth of the change to either side, and those of the domains in `noise` twice the change.
+    """
     scores = {
         (model, domain): {
             "zero_shot": {"nll_sum": math.log(zero_shot), "tokens": 1, "bytes": 1},
@@ -80,7 +99,18 @@ def table_of(*rows: tuple[str, str, str, float, float, float]) -> pd.DataFrame:
     }
     places = {domain: (domain, portion, mmd, mmd + 0.2, 1500, 400, 384) for _, domain, portion, _, _, mmd in rows}
     columns = ["domain", "portion", "mmd", "fd", "n_source", "n_target", "d"]
-    return tables.headline(scores, pd.DataFrame(places.values(), columns=columns))
+    similarity = pd.DataFrame(places.values(), columns=columns)
+    return tables.headline(scores, similarity, pd.DataFrame([evidence_of(*row[:2], *row[3:5], noise) for row in rows]))
+
+
+def evidence_of(
+    model: str, domain: str, zero_shot: float, adapted: float, noise: tuple[str, ...] = ()
+) -> dict[str, object]:
+    change = adapted - zero_shot
+    reach = abs(change) * (2 if domain in noise else 0.1)
+    outcome = SAME if domain in noise or not change else WORSE if change > 0 else BETTER
+    ends = {"change_low": change - reach, "change_high": change + reach}
+    return {"model": model, "domain": domain, **ends, "outcome": outcome, "units": 30, "unit": "document"}
 
 
 def numbered(headline: pd.DataFrame) -> pd.DataFrame:
@@ -88,8 +118,14 @@ def numbered(headline: pd.DataFrame) -> pd.DataFrame:
     return headline.assign(id=range(1, len(headline) + 1))
 
 
-def words(headline: pd.DataFrame) -> list[str]:
-    return captions.answer(headline, tables.portions(headline), tables.correlations(headline))
+def correlated(headline: pd.DataFrame) -> pd.DataFrame:
+    """As stage `claims` has it."""
+    evidence = headline.assign(seed=0, log_change=np.log(headline["ratio"]))
+    return correlations(evidence, QUICK, np.random.default_rng(0))
+
+
+def said_of(headline: pd.DataFrame) -> list[str]:
+    return captions.answer(headline, tables.portions(headline), correlated(headline))
 
 
 def test_headline_derives_perplexities_from_sums() -> None:
@@ -101,8 +137,10 @@ def test_headline_derives_perplexities_from_sums() -> None:
     similarity = pd.DataFrame(
         [("a", "p", 0.1, 0.3, 5, 4, 3)], columns=["domain", "portion", "mmd", "fd", "n_source", "n_target", "d"]
     )
-    row = tables.headline({("m", "a"): score}, similarity).iloc[0]
+    evidence = pd.DataFrame([evidence_of("m", "a", 8, 4)])
+    row = tables.headline({("m", "a"): score}, similarity, evidence).iloc[0]
     assert row[["zero_shot", "adapted", "change", "ratio"]].tolist() == pytest.approx([8, 4, -4, 0.5])
+    assert row[["change_low", "change_high", "outcome", "units"]].tolist() == [pytest.approx(-4.4), -3.6, "better", 30]
     assert row[["bits_per_byte_zero_shot", "bits_per_byte_adapted"]].tolist() == pytest.approx([1, 2 / 3])
     assert row[["mmd", "fd", "n_source", "n_target", "d"]].tolist() == [0.1, 0.3, 5, 4, 3]
 
@@ -117,28 +155,24 @@ def test_headline_is_sorted_by_model_portion_and_change() -> None:
     assert found[["model", "domain"]].values.tolist() == [["z", "far"], ["z", "down"], ["z", "up"], ["a", "up"]]
 
 
-def test_portions_count_and_take_the_median() -> None:
-    found = tables.portions(
-        table_of(("m", "a", "p", 10, 11, 0.1), ("m", "b", "p", 10, 10, 0.1), ("m", "c", "p", 10, 5, 0.1))
-    )
-    assert found.to_dict("records") == [
-        {"model": "m", "portion": "p", "domains": 3, "worse": 1, "better": 1, "median_ratio": pytest.approx(1.0)}
+def test_portions_count_what_is_beyond_noise_and_take_the_median() -> None:
+    rows = [("m", name, "p", 10, after, 0.1) for name, after in (("a", 11), ("b", 10), ("c", 5), ("d", 14))]
+    assert tables.portions(table_of(*rows, noise=("d",))).to_dict("records") == [
+        {
+            "model": "m",
+            "portion": "p",
+            "domains": 4,
+            "worse": 1,
+            "better": 1,
+            "within_noise": 2,
+            "median_ratio": pytest.approx(1.05),
+        }
     ]
 
 
-def test_correlations_of_a_monotone_relation() -> None:
-    # Ratios e^-1, e^-2, e^-4 at distances 1, 2, 4: the log change is minus the distance, so both are -1;
-    # the change itself is only ranked alike.
-    rows = [("m", name, "p", 100.0, 100 * math.exp(-x), float(x)) for name, x in zip("abc", (1, 2, 4), strict=True)]
-    found = tables.correlations(table_of(*rows)).set_index(["change", "distance"])
-    assert found.loc[("log_change", "mmd"), ["n", "spearman", "pearson"]].tolist() == pytest.approx([3, -1, -1])
-    assert found.loc[("change", "mmd"), "spearman"] == pytest.approx(-1)
-    assert -1 < found.loc[("change", "mmd"), "pearson"] < -0.8
-
-
-def test_correlations_show_what_is_inside_the_portions() -> None:
+def test_correlations_are_shown_with_their_intervals() -> None:
     # Far domains gain more, but within each portion the farther one gains less.
-    found = tables.correlations(
+    found = correlated(
         table_of(
             *[("m", f"near{i}", "near", 100, 90 + i, 0.1 * i) for i in range(3)],
             *[("m", f"far{i}", "far", 100, 20 + i, 1 + 0.1 * i) for i in range(3)],
@@ -147,18 +181,30 @@ def test_correlations_show_what_is_inside_the_portions() -> None:
     rank = {part: tables.spearman(found, "mmd", portion=part) for part in ("all", "near", "far")}
     # Ranks 1..6 against 4, 5, 6, 1, 2, 3: 1 - 6 * (6 * 3^2) / (6 * 35) = -19/35.
     assert rank == pytest.approx({"all": -19 / 35, "near": 1, "far": 1})
+    shown = page_tables.correlation_rows(found)
+    assert shown["header"][4:8] == ["n", "Spearman", "interval", "p"]
+    row = next(row for row in shown["rows"] if row[:4] == ["m", "near", "log change", "MMD"])
+    assert row[4:7] == ["3", "+1.00", "[+1.00, +1.00]"]
 
 
 def test_correlations_are_undefined_for_few_or_equal() -> None:
     few_rows = table_of(("m", "a", "p", 10, 11, 0.1), ("m", "b", "p", 10, 9, 0.2))
     equal = table_of(*[("m", name, "p", 10, 11 + i, 0.1) for i, name in enumerate("abc")])
     for headline in (few_rows, equal):
-        correlations = tables.correlations(headline)
-        assert correlations[["spearman", "pearson"]].isna().all(axis=None)
-        found = tables.metrics(tables.portions(headline), correlations)
+        found = tables.metrics(tables.portions(headline), correlated(headline), pd.DataFrame({"verdict": [HOLDS]}))
         assert found["m"]["spearman"] == {}
         json.dumps(found, allow_nan=False)
-        assert "cannot be said" in words(headline)[2]
+        assert "cannot be said" in said_of(headline)[2]
+        assert page_tables.correlation_rows(correlated(headline))["rows"][0][5:8] == ["–", "–", "–"]
+
+
+def test_metrics_count_outcomes_and_verdicts() -> None:
+    rows = [("m", name, "p", 10, after, x) for name, after, x in (("a", 11, 0.3), ("b", 9, 0.1), ("c", 14, 0.2))]
+    headline = table_of(*rows, noise=("c",))
+    verdicts = pd.DataFrame({"verdict": ["holds", "holds", "does not hold"]})
+    found = tables.metrics(tables.portions(headline), correlated(headline), verdicts)
+    assert [found["m"][name] for name in ("worse", "better", "within_noise")] == [{"p": 1}] * 3
+    assert found["all models"] == {"verdicts": {"holds": 2, "does_not_hold": 1, "not_testable_here": 0}}
 
 
 def test_top_tokens_are_the_largest_of_each_direction() -> None:
@@ -170,24 +216,46 @@ def test_top_tokens_are_the_largest_of_each_direction() -> None:
 
 def test_drawn_domains_are_two_of_each_portion() -> None:
     portion_of = {f"{portion}{i}": portion for portion in ("a", "b") for i in range(5)} | {"c0": "c"}
-    drawn = tables.draw_domains(portion_of, np.random.default_rng(3))
+    drawn = portions.draw_domains(portion_of, np.random.default_rng(3))
     assert [portion_of[domain] for domain in drawn] == ["a", "a", "b", "b", "c"]
-    assert drawn == tables.draw_domains(portion_of, np.random.default_rng(3))
+    assert drawn == portions.draw_domains(portion_of, np.random.default_rng(3))
 
 
 def test_portions_are_kept_together() -> None:
     domains = load_settings(PARAMS, "mini").domains
     mixed = {name: domains[name] for name in ("mpmath", "torch", "networkx", "pandas")}
-    assert list(tables.by_portion(mixed)) == ["mpmath", "networkx", "torch", "pandas"]
+    assert list(portions.by_portion(mixed)) == ["mpmath", "networkx", "torch", "pandas"]
 
 
 def test_plain_table_fits_a_terminal() -> None:
     long = "Culture_and_the_arts__The_arts_and_Entertainment" * 2
     headline = table_of((long, long, long, 1e9, 1.5e9, 0.1), (long, "b", "q", 123456, 12.5, 0.2))
-    lines = tables.plain(headline, tables.portions(headline)).splitlines()
+    lines = terminal.plain(headline, tables.portions(headline), 0.95).splitlines()
     assert max(map(len, lines)) <= 100
-    assert any("x1.500" in line for line in lines)
+    assert any("x1.500" in line and "[+4.50e+08, +5.50e+08]" in line for line in lines)
     assert any("123,456" in line and "12.50" in line for line in lines)
+
+
+def test_plain_table_says_what_is_beyond_noise() -> None:
+    rows = [("m", name, "p", 10.0, after, 0.1) for name, after in (("a", 9.0), ("b", 10.5), ("c", 12.0))]
+    headline = table_of(*rows, noise=("b",))
+    headline.loc[2, ["change_low", "change_high"]] = np.nan  # as of a single document
+    assert terminal.plain(headline, tables.portions(headline), 0.9).splitlines() == [
+        "model m: test perplexity; a change above 0: got worse",
+        "  p  zero-shot  adapted  change    90% interval   ratio     MMD      FD",
+        "  a      10.00     9.00   -1.00  [-1.10, -0.90]  x0.900  0.1000  0.3000",
+        "  b      10.00    10.50   +0.50  [-0.50, +1.50]  x1.050  0.1000  0.3000",
+        "  c      10.00    12.00   +2.00               -  x1.200  0.1000  0.3000",
+        "  p: 1 of 3 got worse, 1 better, 1 within noise, median ratio x1.050",
+    ]
+
+
+def test_plain_table_cuts_names_where_they_are_alike() -> None:
+    names = [f"Technology_and_applied_sciences__{field}" for field in ("Agriculture", "Computing_and_more")]
+    headline = table_of(*[("m", name, "Wiki", 10.0, 11.0, 0.1) for name in names])
+    cut = [line.split()[0] for line in terminal.plain(headline, tables.portions(headline), 0.95, 90).splitlines()[2:4]]
+    assert len(set(cut)) == 2
+    assert all(name.startswith("Techno") and "..." in name for name in cut)
 
 
 @pytest.mark.parametrize(
@@ -202,44 +270,62 @@ def test_plain_table_fits_a_terminal() -> None:
     ],
 )
 def test_numbers_to_read(value: float, shown: str) -> None:
-    assert tables.number(value, "+") == shown
+    assert words.number(value, "+") == shown
 
 
 def test_answer_when_some_got_worse() -> None:
-    often, much, where = words(
-        table_of(*[("m", f"near{i}", "near", 10, 9 + i, 0.1 * i) for i in range(3)], ("m", "far", "far", 80, 20, 1.0))
-    )
-    assert often.startswith("Sometimes: after adaptation, test perplexity was higher on ")
-    assert often.endswith("on 1 of 3 near domains and 0 of 1 far domains with m.")
-    assert much.startswith("The largest rise was ×1.100 (near2 with m: 10.00 to 11.00), ")
-    assert much.endswith("and the largest fall ×0.250 (far with m: 80.00 to 20.00).")
+    rows = [("m", f"near{i}", "near", 10, 9 + i, 0.1 * i) for i in range(4)]
+    often, much, where = said_of(table_of(*rows, ("m", "far", "far", 80, 20, 1.0), noise=("near3",)))
+    assert often.startswith("Sometimes: after adaptation, test perplexity was higher, beyond noise, on 1 of 4 near ")
+    assert often.endswith("domains (lower on 1 and within noise on 2) and 0 of 1 far domains (lower on 1) with m.")
+    assert much.startswith("Beyond noise, the largest rise was ×1.100 (near2 with m: 10.00 to 11.00, +1.00 [+0.90, ")
+    assert much.endswith("and the largest fall was ×0.250 (far with m: 80.00 to 20.00, −60.00 [−66.00, −54.00]).")
     assert "no direction that is clear" in where
 
 
+def test_answer_calls_nothing_worse_within_noise() -> None:
+    rows = [("m", name, "p", 10, 11, 0.1) for name in ("a", "b")]
+    often, much, _ = said_of(table_of(*rows, noise=("a", "b")))
+    assert often.startswith("Not here beyond noise: ")
+    assert often.endswith("on 0 of 2 p domains (within noise on 2) with m.")
+    assert much == "Beyond noise, nothing rose, and nothing fell."
+    mixed = said_of(table_of(*rows, ("m", "c", "p", 10, 5, 0.1), noise=("a", "b")))[1]
+    assert mixed.startswith("Beyond noise, nothing rose, and the largest fall was ×0.500 (c with m")
+    one = said_of(table_of(rows[0], noise=("a",)))[1]
+    assert one == "The change was ×1.100 (a with m: 10.00 to 11.00, +1.00 [−1.00, +3.00])."
+
+
+def test_noise_is_explained_with_the_settings_confidence() -> None:
+    headline = table_of(("m", "a", "p", 10, 11, 0.1), ("m", "b", "p", 10, 11, 0.1))
+    assert "hold 90% bootstrap intervals: of a change, over the 30 test documents" in captions.noise(headline, 0.9)
+    headline["units"], headline["unit"] = [1200, 900], ["window", "document"]
+    assert "the 900 to 1,200 test windows or documents of its domain" in captions.noise(headline, 0.975)
+
+
 def test_answer_when_all_improved() -> None:
-    often, much, where = words(table_of(*[("m", f"d{i}", "p", 100, 90 / 2**i, float(i)) for i in range(5)]))
-    assert often == "Not here: after adaptation, test perplexity was higher on 0 of 5 p domains with m."
-    assert much.startswith("The smallest fall was ×0.900 (d0 with m")
-    assert "the largest fall ×0.056" in much
-    assert "correlation −1.00 (m) with MMD" in where
+    often, much, where = said_of(table_of(*[("m", f"d{i}", "p", 100, 90 / 2**i, float(i)) for i in range(5)]))
+    assert often.startswith("Not here: after adaptation, test perplexity was higher, beyond noise, on 0 of 5 p domains")
+    assert much.startswith("Beyond noise, the smallest fall was ×0.900 (d0 with m")
+    assert "the largest fall was ×0.056" in much
+    assert "correlation −1.00 [−1.00, −1.00] (m) with MMD" in where
     assert where.endswith("the nearer a domain is to the source corpus, the less adaptation tended to help.")
 
 
 def test_answer_when_all_got_worse_and_the_far_ones_most() -> None:
-    often, much, where = words(table_of(*[("m", f"d{i}", "p", 100, 110 * 2**i, float(i)) for i in range(5)]))
+    often, much, where = said_of(table_of(*[("m", f"d{i}", "p", 100, 110 * 2**i, float(i)) for i in range(5)]))
     assert often.startswith("Always here: ")
     assert "5 of 5" in often
-    assert much.startswith("The largest rise was ×17.6")
-    assert "the smallest rise ×1.100" in much
+    assert much.startswith("Beyond noise, the largest rise was ×17.6")
+    assert "the smallest rise was ×1.100" in much
     assert "the more adaptation tended to help" in where
 
 
 def test_answer_names_every_model() -> None:
-    often, _, where = words(
+    often, _, where = said_of(
         table_of(*[(m, f"d{i}", "p", 100, 90 / 2**i, float(i)) for m in ("x", "y") for i in range(5)])
     )
-    assert "0 of 5 p domains with x; on 0 of 5 p domains with y." in often
-    assert "−1.00 (x) and −1.00 (y)" in where
+    assert "0 of 5 p domains (lower on 5) with x; on 0 of 5 p domains (lower on 5) with y." in often
+    assert "−1.00 [−1.00, −1.00] (x) and −1.00 [−1.00, −1.00] (y)" in where
 
 
 def marked(path: Path) -> dict[str, Any]:
@@ -274,6 +360,11 @@ def test_parameters_say_whose_choice_they_are(settings: Settings) -> None:
     assert rows["domains.pandas"] == ("software; docstrings: pandas", "ours")
     assert rows["models.tiny.architecture.layers"][1] == "ours"
     assert rows["adapt_to"] == ("all", "ours")
+    assert rows["tokens.source_texts"] == ("50000", "ours")
+    assert [rows[f"claims.{key}"] for key in ("confidence", "resamples")] == [("0.95", "ours"), ("10000", "ours")]
+    assert rows["joins"] == ("none", "ours")
+    ways = settings.model_copy(update={"joins": ["newline", "end_of_text"]})
+    assert origins(ways)["joins"] == ("newline, end_of_text", "ours")
 
 
 def test_parameters_of_the_papers_own_study(paper: Settings) -> None:
@@ -323,18 +414,18 @@ def test_learning_rates_are_the_papers_for_its_models(
 
 
 def test_glyphs_that_the_font_lacks_are_escaped() -> None:
-    assert figures.visible(" the") == "␣the"
-    assert figures.visible("中") == "\\u4e2d"
-    assert figures.visible("\U0001f9ea") == "\\U0001f9ea"
-    assert figures.visible("") == "(empty)"
-    assert len(figures.visible("x" * 99)) == 22
+    assert token_figures.visible(" the") == "␣the"
+    assert token_figures.visible("中") == "\\u4e2d"
+    assert token_figures.visible("\U0001f9ea") == "\\U0001f9ea"
+    assert token_figures.visible("") == "(empty)"
+    assert len(token_figures.visible("x" * 99)) == 22
 
 
 def test_figure_one_is_symlog_only_where_gains_dwarf_losses() -> None:
     big = table_of(("m", "a", "p", 300, 60, 0.4), ("m", "b", "q", 10, 11, 0.1))
     small = table_of(("m", "a", "p", 9, 6, 0.4), ("m", "b", "q", 10, 11, 0.1))
     for table, scale in ((big, "symlog"), (small, "linear")):
-        figure = figures.perplexity_change(numbered(table), "m", ["p", "q"])
+        figure = figures.perplexity_change(numbered(table), "m", ["p", "q"], 0.95)
         axes = figure.axes[0]
         assert axes.get_yscale() == scale
         assert scale in axes.get_ylabel()
@@ -344,14 +435,50 @@ def test_figure_one_is_symlog_only_where_gains_dwarf_losses() -> None:
         assert [bar.get_height() > 0 for bar in bars.patches] == [True, False]
 
 
+def test_figure_one_shows_intervals_and_sets_noise_apart() -> None:
+    table = table_of(("m", "a", "p", 9, 6, 0.4), ("m", "b", "p", 10, 11, 0.1), noise=("b",))
+    figure = figures.perplexity_change(numbered(table), "m", ["p"], 0.9)
+    bars, interval = figure.axes[0].containers
+    assert isinstance(bars, BarContainer)
+    assert isinstance(interval, ErrorbarContainer)
+    assert [bar.get_hatch() for bar in bars.patches] == [None, "////"]
+    # Changes of -3 and 1, reaching 0.3 and 2 to either side, turned round.
+    ends = [segment[:, 1].tolist() for segment in interval.lines[2][0].get_segments()]
+    assert ends == [pytest.approx([2.7, 3.3]), pytest.approx([-3, 1])]
+    assert legend_of(figure)[:3] == ["perplexity change (left axis)", "change within noise", "90% interval"]
+    alone = figures.perplexity_change(numbered(table[:1]).assign(change_low=np.nan), "m", ["p"], 0.9)
+    assert legend_of(alone) == ["perplexity change (left axis)", "MMD (right axis)", "FD (right axis)"]
+
+
+def legend_of(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_captions_say_what_is_beyond_noise() -> None:
+    table = table_of(("m", "a", "p", 9, 6, 0.4), ("m", "b", "p", 10, 11, 0.1), noise=("b",))
+    caption = captions.change_caption(table, correlated(table), 0.9)
+    assert "with 90% intervals over 30 test documents; none got worse beyond noise. Pale" in caption
+    assert "Pale" not in captions.change_caption(table[:1], correlated(table[:1]), 0.9)
+    split = {"chunks": 1, "chunks_wanted": 1, "tokens": 5, "nll_before": 2.0, "nll_after": 2.1}
+    about = captions.token_caption(table, {"train": split, "test": split})
+    assert about.startswith("b is the domain that came off worst (none got worse beyond noise) with m.")
+
+
+def test_the_most_degraded_domain_is_one_beyond_noise() -> None:
+    rows = [("m", name, "p", 10, after, 0.1) for name, after in (("a", 11), ("b", 12), ("c", 13))]
+    assert tables.most_degraded(table_of(*rows, noise=("c",)), "m") == "b"
+    assert tables.most_degraded(table_of(*rows, noise=("a", "b", "c")), "m") == "c"
+
+
 @pytest.mark.parametrize("count", [1, 4, 40, 199])
 def test_figures_hold_any_number_of_domains(count: int, tmp_path: Path) -> None:
     """Nothing reaches outside the picture."""
     rows = [("m", f"a_domain_with_a_long_name_{i}", f"portion{i % 2}", 50.0, 40.0 + i, 0.1 * i) for i in range(count)]
-    headline, portions = numbered(table_of(*sorted(rows, key=lambda row: row[2]))), ["portion0", "portion1"]
-    drawn = [figures.perplexity_change(headline, "m", portions), figures.similarity(headline, "it", portions)]
-    for figure in drawn:
-        figures.save(figure, tmp_path, "figure")
+    headline = numbered(table_of(*sorted(rows, key=lambda row: row[2]), noise=("a_domain_with_a_long_name_0",)))
+    order = ["portion0", "portion1"]
+    change = figures.perplexity_change(headline, "m", order, 0.95)
+    for figure in (change, figures.similarity(headline, "it", order)):
+        figure_style.save(figure, tmp_path, "figure")
         assert figure.get_figwidth() <= 11
         whole, used = figure.bbox_inches, figure.get_tightbbox()
         assert used.x0 > -0.02
@@ -362,14 +489,15 @@ def test_figures_hold_any_number_of_domains(count: int, tmp_path: Path) -> None:
 
 def test_report_holds_every_figure_and_table(settings: Settings, layout: Layout) -> None:
     names = {path.relative_to(layout.report).as_posix() for path in layout.report.rglob("*.*")}
-    drawn = ["figure1_tiny", "figure2", "figure3_tiny", "figure4_tiny"]
+    drawn = ["figure1_tiny", "figure2", "figure3_tiny", "figure4_tiny", "figure7_tiny"]
     kept = ["headline", "similarity", "portions", "correlations", "top_tokens"]
     wanted = {f"figures/{name}.{kind}" for name in drawn for kind in ("png", "svg")}
     assert names == wanted | {f"tables/{name}.csv" for name in kept} | {"report.html", "metrics.json", MANIFEST}
     headline = pd.read_csv(layout.report / "tables" / "headline.csv")
     assert list(headline.columns[:6]) == ["model", "domain", "portion", "zero_shot", "adapted", "change"]
-    assert list(headline.columns[6:9]) == ["ratio", "bits_per_byte_zero_shot", "bits_per_byte_adapted"]
-    assert list(headline.columns[9:]) == ["mmd", "fd", "n_source", "n_target", "d"]
+    assert list(headline.columns[6:10]) == ["change_low", "change_high", "outcome", "ratio"]
+    assert list(headline.columns[10:14]) == ["bits_per_byte_zero_shot", "bits_per_byte_adapted", "units", "unit"]
+    assert list(headline.columns[14:]) == ["mmd", "fd", "n_source", "n_target", "d"]
     assert sorted(headline["domain"]) == sorted(settings.domains)
 
 
@@ -377,7 +505,8 @@ def test_metrics_are_those_of_the_tables(layout: Layout) -> None:
     found = read_json(layout.report / "metrics.json")["tiny"]
     headline = pd.read_csv(layout.report / "tables" / "headline.csv")
     software = headline[headline["portion"] == "software"]
-    assert found["worse"] == {"software": int((software["change"] > 0).sum()), "science": 0}
+    assert found["worse"] == {"software": int((software["outcome"] == "worse").sum()), "science": 0}
+    assert sum(found[name]["software"] for name in ("worse", "better", "within_noise")) == len(software)
     assert found["median_ratio"]["software"] == pytest.approx(software["ratio"].median(), abs=1e-6)
     assert set(found["spearman"]) == {"mmd", "fd"}
 
@@ -391,7 +520,7 @@ def test_equal_results_give_equal_bytes(settings: Settings, layout: Layout) -> N
 def test_page_is_self_contained(layout: Layout) -> None:
     text = (layout.report / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"""(?:src|href|action)\s*=\s*["']?(?!["']?data:)|@import|url\(|https?:|<script|<link""", text)
-    assert text.count("<img ") == 4
+    assert text.count("<img ") == 5
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -403,11 +532,13 @@ def test_page_escapes_token_text_and_keeps_null(settings: Settings, tmp_path: Pa
     table = {"token_id": range(7), "token": texts, "count": 1, "nll_before": 1.0, "nll_after": 2.0}
     table |= {"change": 1.0, "contribution": np.linspace(0.7, 0.1, 7)}
     for domain in small.adapted:
-        summary = read_json(layout.tokens("tiny", domain) / "summary.json")
+        kept = {name: (layout.tokens("tiny", domain) / name).read_bytes() for name in (SUMMARY, "vocabulary.csv")}
         with new_folder(layout.tokens("tiny", domain), {}) as folder:
             for split in ("train", "test"):
                 pd.DataFrame(table).to_csv(folder / f"{split}.csv", index=False)
-            write_json(folder / "summary.json", summary)
+            for name, content in kept.items():
+                (folder / name).write_bytes(content)
+    claims.run(small.model_copy(update={"claims": QUICK}), layout)
     report.run(small, layout)
     text = (layout.report / "report.html").read_text(encoding="utf-8")
     assert "<script" not in text
@@ -422,7 +553,7 @@ def test_terminal_table_is_that_of_the_report(settings: Settings, layout: Layout
     headline = pd.read_csv(layout.report / "tables" / "headline.csv")
     for row in headline.itertuples():
         shown = [line.split() for line in text.splitlines() if line.split()[:1] == [row.domain]]
-        assert [shown[0][2], shown[0][3]] == [tables.number(row.zero_shot), tables.number(row.adapted)]
+        assert [shown[0][1], shown[0][2]] == [words.number(row.zero_shot), words.number(row.adapted)]
 
 
 def test_a_missing_result_names_its_stage(settings: Settings, tmp_path: Path) -> None:
@@ -435,6 +566,38 @@ def test_a_missing_result_names_its_stage(settings: Settings, tmp_path: Path) ->
     with pytest.raises(OdysseyError, match=r"mlflow: not there yet; run `dvc repro adapt`"):
         report.run(settings, layout)
     assert not layout.report.exists()
+
+
+def test_claims_have_to_be_of_the_results_at_hand(settings: Settings, tmp_path: Path) -> None:
+    layout, small = Layout(tmp_path / "data"), few(settings, DOMAINS[:2])
+    write_results(small, layout)
+    rules = settings.claims.model_copy(update={"confidence": 0.9})
+    with pytest.raises(OdysseyError, match=r"claims: of other cells .*, or other rules; run `dvc repro claims`"):
+        report.run(small.model_copy(update={"claims": rules}), layout)
+    with new_folder(layout.adapted("tiny", "torch"), {}) as folder:
+        (folder / "curves.csv").write_text("step,tokens,fraction,train_start,valid,test\n", encoding="utf-8")
+    with pytest.raises(OdysseyError, match="claims: made from another result of adapt/tiny/torch; run `dvc repro cl"):
+        report.run(small, layout)
+    shutil.rmtree(layout.claims)
+    with pytest.raises(OdysseyError, match="claims: not there yet; run `dvc repro claims` first"):
+        report.run(small, layout)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_joined_rows_have_a_section_where_they_were_tried(settings: Settings, layout: Layout, tmp_path: Path) -> None:
+    assert "How rows are joined" not in (layout.report / "report.html").read_text(encoding="utf-8")
+    other, ways = Layout(tmp_path / "data"), ["newline", "end_of_text"]
+    small = few(settings, DOMAINS[:2]).model_copy(update={"joins": ways})
+    write_results(small, other)
+    report.run(small, other)
+    text = (other.report / "report.html").read_text(encoding="utf-8")
+    section = text[text.index("<h2>How rows are joined</h2>") : text.index("<h2>Method</h2>")]
+    assert re.search(
+        r"the mean NLL changed by .0\.\d{3} \(newline\) and .0\.\d{3} \(end of text\) nats per token", section
+    )
+    assert "the joints themselves have +0.000 and +0.000 of it" in section
+    assert section.count("<tr") == 3 * (1 + 2) + 1 + 8
+    assert "<dt>joins</dt><dd>Rows joined by newline and end of text, each way in training" in text
 
 
 def test_a_domain_without_distance_is_named(settings: Settings, tmp_path: Path) -> None:
@@ -454,7 +617,9 @@ def test_all_improved_is_said_on_the_page(settings: Settings, tmp_path: Path) ->
     report.run(settings, layout)
     text = (layout.report / "report.html").read_text(encoding="utf-8")
     assert "Not here: after adaptation" in text
-    assert "none got worse" in text
+    assert "none got worse beyond noise" in text
+    assert "With tiny no domain got worse beyond noise, so there is no Figure 7 of it." in text
+    assert not (layout.report / "figures" / "figure7_tiny.png").exists()
     assert 'class="worse"' not in text
 
 
@@ -485,11 +650,11 @@ def test_distances_are_of_all_domains_and_the_rest_of_those_adapted_to(paper: Se
 def test_the_page_folds_what_is_long(large: Layout) -> None:
     text = (large.report / "report.html").read_text(encoding="utf-8")
     folded = "".join(re.findall(r"<details>.*?</details>", text, re.DOTALL))
-    # The 199 domains by id, and a row for each cell.
-    assert folded.count("<tr") == 1 + 199 + 1 + 20
+    # The 199 domains by id, and for each cell what became of domain-specific tokens, and its provenance.
+    assert folded.count("<tr") == 1 + 199 + 1 + 20 + 1 + 20
     assert "The 199 domains by id, with" in folded
     assert "<td>Culture and the arts: Culture and Humanities</td>" in folded
-    assert (text.count("<tr") - folded.count("<tr")) < 130
+    assert (text.count("<tr") - folded.count("<tr")) < 170
 
 
 @pytest.mark.parametrize(
@@ -504,7 +669,7 @@ def test_the_distance_figure_has_the_papers_number(paper: Settings, corpus: Any,
     write_results(paper.model_copy(update=update), layout)
     report.run(paper.model_copy(update=update), layout)
     drawn = {path.stem for path in (layout.report / "figures").glob("*.png")}
-    assert drawn == {name, *(f"figure{number}_gpt2-small" for number in (1, 3, 4))}
+    assert drawn == {name, *(f"figure{number}_gpt2-small" for number in (1, 3, 4, 7))}
     assert pd.read_csv(layout.report / "tables" / "similarity.csv")["id"].tolist() == [1, 13, 113]
     title = f"Figure {name[-1]}: distance of every domain to {method.NAMES[corpus]}"
     assert title in (layout.report / "report.html").read_text(encoding="utf-8")
@@ -518,7 +683,7 @@ def test_shading_follows_the_appendix() -> None:
 
 def test_many_domains_get_ids_and_each_portion_one_name(large: Layout, paper: Settings) -> None:
     table = pd.read_csv(large.report / "tables" / "similarity.csv")
-    figure = figures.similarity(table, "OpenWebText", tables.portion_order(paper))
+    figure = figures.similarity(table, "OpenWebText", portions.portion_order(paper))
     below = figure.axes[-1]
     assert [label.get_text() for label in below.get_xticklabels()] == ["1", *map(str, range(10, 200, 10)), "199"]
     assert below.get_xticks().tolist() == [1, *range(10, 200, 10), 199]
@@ -529,14 +694,14 @@ def test_many_domains_get_ids_and_each_portion_one_name(large: Layout, paper: Se
 
 def test_own_domains_follow_those_of_the_appendix(settings: Settings, paper: Settings) -> None:
     mixed = {"torch": settings.domains["torch"], **{name: paper.domains[name] for name in ("supr-con", "Art")}}
-    assert tables.number_domains(mixed).values.tolist() == [
+    assert portions.number_domains(mixed).values.tolist() == [
         ["Art", 1, "Art"],
         ["supr-con", 199, "supr-con"],
         ["torch", 200, "torch"],
     ]
     own = few(load_settings(PARAMS, "mini"), ["mpmath", "torch", "networkx"])
-    assert tables.number_domains(own.domains)["domain"].tolist() == ["mpmath", "networkx", "torch"]
-    assert tables.number_domains(own.domains)["id"].tolist() == [1, 2, 3]
+    assert portions.number_domains(own.domains)["domain"].tolist() == ["mpmath", "networkx", "torch"]
+    assert portions.number_domains(own.domains)["id"].tolist() == [1, 2, 3]
 
 
 def test_ids_of_the_first_figure_are_the_places_in_adapt_to(large: Layout) -> None:
@@ -547,8 +712,8 @@ def test_ids_of_the_first_figure_are_the_places_in_adapt_to(large: Layout) -> No
 
 def test_portions_keep_their_shade_in_every_figure(paper: Settings) -> None:
     # Those adapted to first, so that the first figure decides.
-    assert tables.portion_order(paper) == ["Wiki", "S2ORC"]
-    assert tables.portion_order(paper.model_copy(update={"adapt_to": ["hep-ex"]})) == ["S2ORC", "Wiki"]
+    assert portions.portion_order(paper) == ["Wiki", "S2ORC"]
+    assert portions.portion_order(paper.model_copy(update={"adapt_to": ["hep-ex"]})) == ["S2ORC", "Wiki"]
 
 
 def said(settings: Settings, folder: Path) -> dict[str, str]:
@@ -565,7 +730,7 @@ def said(settings: Settings, folder: Path) -> dict[str, str]:
 
 def test_method_of_a_study_that_trains_its_models(settings: Settings, tmp_path: Path) -> None:
     text = said(settings, tmp_path)
-    assert list(text) == ["sample", "pretrain", "embed", "similarity", "adapt", "evaluate", "tokens"]
+    assert list(text) == ["sample", "pretrain", "embed", "similarity", "adapt", "evaluate", "tokens", "claims"]
     assert "2 of 9 rows of up to 50 words, from documents that no domain uses" in text["sample"]
     assert "Domains: 5 of documentation strings, split by document" in text["sample"]
     assert "is in two splits, nor in the source corpus and in a split." in text["sample"]
@@ -575,6 +740,13 @@ def test_method_of_a_study_that_trains_its_models(settings: Settings, tmp_path: 
     assert "after a warm-up over 2% of the steps" in text["pretrain"]
     assert "ZeRO" not in text["adapt"] + text["pretrain"]
     assert "micro-batches" not in text["adapt"]
+    assert "at least 2 times as frequent in the domain's train split as in up to 50,000 texts of" in text["tokens"]
+    assert "with a z-score above 3 (log odds" in text["tokens"]
+    assert text["claims"].startswith(
+        "A change's 95% interval: the domain's test documents, each with both of its scores"
+    )
+    assert "with replacement, 10,000 times" in text["claims"]
+    assert "that up to 10 tokens are a handful is ours" in text["claims"]
     assert "Learning rate 0.003 (tiny); 1 epoch; batches of 8 sequences; constant rate" in text["adapt"]
 
 
@@ -583,7 +755,7 @@ def test_method_of_a_study_of_the_paper(paper: Settings, tmp_path: Path) -> None
     raw = {**paper.model_dump(mode="json"), "accept_licenses": False}
     raw["adapt"] = {**raw["adapt"], "engine": engine}
     text = said(validate(raw, "test"), tmp_path)
-    assert list(text) == ["sample", "models", "embed", "similarity", "adapt", "evaluate", "tokens"]
+    assert list(text) == ["sample", "models", "embed", "similarity", "adapt", "evaluate", "tokens", "claims"]
     assert "OpenWebText (Skylion007/openwebtext, revision b4325f019c64), 2 of 9 texts, at random." in text["sample"]
     assert "199 of M2D2 (machelreid/m2d2, revision 6ae613b), in its own rows and splits." in text["sample"]
     assert "whether one is in two corpora was not looked at" in text["sample"]
@@ -615,6 +787,9 @@ def test_adapted_domains_of_one_portion(settings: Settings, adapt_to: list[str],
     layout = Layout(tmp_path / "data")
     write_results(settings, layout)
     narrow = settings.model_copy(update={"adapt_to": adapt_to})
+    with pytest.raises(OdysseyError, match=r"claims: of other cells than the study's, .* `dvc repro claims`"):
+        report.run(narrow, layout)
+    claims.run(narrow.model_copy(update={"claims": QUICK}), layout)
     report.run(narrow, layout)
     found = read_json(layout.report / "metrics.json")["tiny"]
     assert set(found["worse"]) == {"software"}

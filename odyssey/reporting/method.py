@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from odyssey.captions import listed, span
 from odyssey.corpora import m2d2
 from odyssey.layout import SOURCE
 from odyssey.parameters import OWN, m2d2_by_revision, plain
 from odyssey.published import CORPORA
+from odyssey.reporting import method_claims
+from odyssey.reporting.words import listed, percent, span
 from odyssey.sections import SPLITS, HubSource, LocalSource, PublishedModel, Recipe, TrainedModel
 from odyssey.settings import Settings
 
@@ -44,6 +45,7 @@ def method(
     """The study's stages as (name, what it did), with the numbers of this run."""
     trained = {name: model for name, model in settings.models.items() if isinstance(model, TrainedModel)}
     published = {name: model for name, model in settings.models.items() if isinstance(model, PublishedModel)}
+    units = dict.fromkeys(score["unit"] for score in scores)
     texts = {
         "sample": _sample(settings, sampled),
         "pretrain": _pretrain(settings.pretrain, trained) if settings.pretrain and trained else "",
@@ -55,7 +57,9 @@ def method(
         ),
         "adapt": _adapt(settings),
         "evaluate": _evaluate(settings, scores),
-        "tokens": _tokens(settings),
+        "tokens": method_claims.tokens(settings),
+        "joins": method_claims.joins(settings.joins) if settings.joins else "",
+        "claims": method_claims.claims(settings, listed((f"test {unit}s" for unit in units), " or ")),
     }
     return [(stage, text) for stage, text in texts.items() if text]
 
@@ -179,8 +183,8 @@ def _embed(settings: Settings, embedded: Facts) -> str:
     about = embedded[SOURCE]
     joined = f"Consecutive rows of a domain are joined to texts of up to {rule.group_words} words. "
     return (joined if rule.group_words else "") + (
-        f"Of each domain's train split {_percent(rule.fraction)} of the rows, and of the source corpus "
-        f"{_percent(rule.source_fraction)}, or up to {rule.max_texts:,} rows where that is more, as unit vectors of "
+        f"Of each domain's train split {percent(rule.fraction)} of the rows, and of the source corpus "
+        f"{percent(rule.source_fraction)}, or up to {rule.max_texts:,} rows where that is more, as unit vectors of "
         f"{about['encoder']} (d = {about['d']}). It reads {about['max_seq_length']} tokens of a row; longer were, and "
         f"so were cut, {source} of the source's rows and {rest} of the domains'."
     )
@@ -190,17 +194,13 @@ def _cut_share(corpora: Sequence[Mapping[str, Any]]) -> str:
     return f"{sum(about['truncated'] for about in corpora) / sum(about['n'] for about in corpora):.1%}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:g}%"
-
-
 def _adapt(settings: Settings) -> str:
     rule = settings.adapt
     rates = listed(f"{model.adapt_learning_rate:g} ({name})" for name, model in settings.models.items())
     return (
         f"Each model trained further on each domain's train split, one domain at a time, with DeepSpeed. Learning rate "
         f"{rates}; {_recipe(rule)}. At {rule.curve_points} points on the way, the loss on the first "
-        f"{_percent(rule.train_start)} of train, on valid and on test."
+        f"{percent(rule.train_start)} of train, on valid and on test."
     )
 
 
@@ -218,12 +218,4 @@ def _evaluate(settings: Settings, scores: Sequence[Mapping[str, Any]]) -> str:
         f"{precision}. Perplexity = exp(sum of NLL / tokens), "
         f"natural logarithm.{several if len(settings.models) > 1 else ''} "
         f"{span([score['zero_shot']['tokens'] for score in scores])} test tokens a domain."
-    )
-
-
-def _tokens(settings: Settings) -> str:
-    rule = settings.tokens
-    return (
-        f"At most {rule.chunks} chunks of {rule.chunk_tokens} tokens from train and from test, fewer where a domain is "
-        "smaller, in windows of the model's context; NLL before and after, by the predicted token."
     )

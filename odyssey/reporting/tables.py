@@ -1,0 +1,126 @@
+"""The report's tables: results in, pandas frames out. No files here.
+
+Everywhere, a change is adapted minus zero-shot: positive means that the domain got worse.
+Perplexity is per token, exp(sum of NLL / tokens); the ratio of two perplexities of one text
+is exp(difference of the mean NLLs), so its logarithm is in nats per token.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from odyssey.claims import BETTER, FAILS, HOLDS, OPEN, SAME, WORSE
+from odyssey.science.perplexity import Score
+
+Cell = tuple[str, str]
+"""(model, domain)"""
+
+DISTANCES = ("mmd", "fd")
+COUNTS = {"worse": WORSE, "better": BETTER, "within_noise": SAME}
+"""Columns that count domains, and the outcome that each of them counts."""
+OF_ALL = "all models"
+"""Where metrics are not of one model: no model can be called so."""
+
+
+def headline(
+    scores: Mapping[Cell, Mapping[str, Any]], similarity: pd.DataFrame, evidence: pd.DataFrame
+) -> pd.DataFrame:
+    """One row a cell: perplexities, change with its interval, ratio, bits per byte, distances with n and d.
+
+    `scores[model, domain]` holds nll_sum (nats), tokens and bytes of "zero_shot" and "adapted";
+    `similarity` has one row a domain, and `evidence` one a cell, with change_low, change_high, outcome
+    (worse or better beyond noise, or within it), and units, the number of documents or windows
+    (unit) that the interval was made from. Models keep their order; within one, rows are sorted by
+    portion (in the order of `similarity`) and then by change, the largest gain first.
+    """
+    rows = []
+    for (model, domain), score in scores.items():
+        before, after = Score(**score["zero_shot"]), Score(**score["adapted"])
+        row = {"model": model, "domain": domain, "zero_shot": before.perplexity, "adapted": after.perplexity}
+        row |= {"change": after.perplexity - before.perplexity, "ratio": after.perplexity / before.perplexity}
+        row |= {"bits_per_byte_zero_shot": before.bits_per_byte, "bits_per_byte_adapted": after.bits_per_byte}
+        rows.append(row)
+    known = evidence[["model", "domain", "change_low", "change_high", "outcome", "units", "unit"]]
+    table = pd.DataFrame(rows).merge(known, on=["model", "domain"], validate="one_to_one")
+    table = table.merge(similarity, on="domain", validate="many_to_one")
+    first = ("portion", "zero_shot", "adapted", "change", "change_low", "change_high", "outcome")
+    for place, column in enumerate(first):
+        table.insert(2 + place, column, table.pop(column))
+    models, portions = list(dict.fromkeys(m for m, _ in scores)), list(dict.fromkeys(similarity["portion"]))
+    order = sorted(
+        range(len(table)),
+        key=lambda i: (
+            models.index(table["model"][i]),
+            portions.index(table["portion"][i]),
+            table["change"][i],
+            table["domain"][i],
+        ),
+    )
+    return table.iloc[order].reset_index(drop=True)
+
+
+def portions(headline: pd.DataFrame) -> pd.DataFrame:
+    """Per model and portion: domains that got worse or better beyond noise, or neither; median ratio of perplexity."""
+    rows = []
+    for (model, portion), group in headline.groupby(["model", "portion"], sort=False):
+        counts = {column: int((group["outcome"] == outcome).sum()) for column, outcome in COUNTS.items()}
+        row = {"model": model, "portion": portion, "domains": len(group)} | counts
+        rows.append(row | {"median_ratio": float(group["ratio"].median())})
+    return pd.DataFrame(rows)
+
+
+def top_tokens(tables: Mapping[tuple[str, str, str], pd.DataFrame], top: int) -> pd.DataFrame:
+    """The tokens that raise and that lower the mean NLL most, `top` together, of each table.
+
+    `tables[model, domain, split]` has token_id, token, count, nll_before, nll_after, change and
+    contribution (nats). `rank` 1 is the largest contribution of its direction, "up" being worse.
+    """
+    parts = []
+    for (model, domain, split), table in tables.items():
+        ranked = table.sort_values(["contribution", "token_id"], ascending=[False, True])
+        up = ranked[ranked["contribution"] > 0].head(math.ceil(top / 2))
+        down = ranked[ranked["contribution"] < 0].tail(top // 2).iloc[::-1]
+        for direction, part in (("up", up), ("down", down)):
+            key = {"model": model, "domain": domain, "split": split, "direction": direction}
+            parts.append(part.assign(**key, rank=range(1, len(part) + 1)))
+    columns = ["model", "domain", "split", "direction", "rank"]
+    table = pd.concat(parts, ignore_index=True)
+    return table[columns + [column for column in table.columns if column not in columns]]
+
+
+def metrics(portions: pd.DataFrame, correlations: pd.DataFrame, claims: pd.DataFrame) -> dict[str, Any]:
+    """For each model what `portions` counts and its median_ratio, by portion, and spearman, by distance.
+
+    Spearman's r is that of the log change, over all domains; undefined ones are left out. Beside
+    the models, under OF_ALL, how many verdicts of each kind there are, a claim having one for each model.
+    """
+    found: dict[str, Any] = {}
+    for model, own in portions.groupby("model", sort=False):
+        of_model = correlations[correlations["model"] == model]
+        found[str(model)] = {
+            **{column: {row["portion"]: int(row[column]) for _, row in own.iterrows()} for column in COUNTS},
+            "median_ratio": {row.portion: round(float(row.median_ratio), 6) for row in own.itertuples()},
+            "spearman": {
+                distance: round(r, 6) for distance in DISTANCES if not math.isnan(r := spearman(of_model, distance))
+            },
+        }
+    verdicts = {name.replace(" ", "_"): int((claims["verdict"] == name).sum()) for name in (HOLDS, FAILS, OPEN)}
+    return found | {OF_ALL: {"verdicts": verdicts}}
+
+
+def spearman(correlations: pd.DataFrame, distance: str, column: str = "spearman", portion: str = "all") -> float:
+    """A figure of one model's correlations of the log change with `distance`."""
+    own = correlations[(correlations["change"] == "log_change") & (correlations["portion"] == portion)]
+    return float(own.loc[own["distance"] == distance, column].iloc[0])
+
+
+def most_degraded(headline: pd.DataFrame, model: str) -> str:
+    """Of the domains that got worse beyond noise, or else of all, the one with the largest perplexity ratio."""
+    own = headline[headline["model"] == model]
+    worse = own[own["outcome"] == WORSE]
+    chosen = own if worse.empty else worse
+    return str(chosen.loc[chosen["ratio"].idxmax(), "domain"])
