@@ -1,4 +1,4 @@
-"""What each MLflow run holds, read from the pipeline's result files; MLflow itself is not needed here.
+"""The MLflow runs of a study, read from the pipeline's result files; MLflow itself is not needed here.
 
 A run's identity is the digest of its content: the same results and settings give the same
 digest at any commit, on any machine.
@@ -6,84 +6,28 @@ digest at any commit, on any machine.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from odyssey.cell_results import READERS
 from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, SUMMARY, Layout
-from odyssey.science.perplexity import Score
+from odyssey.record import Data, Metric, Record, as_text, fit, flatten, read_rows
 from odyssey.sections import SPLITS
 from odyssey.settings import Settings
-from odyssey.store import MANIFEST, check_file, check_folder, content_digest, digest, read_json, sha256
+from odyssey.store import MANIFEST, check_file, check_folder, content_digest, digest, read_json
 
 CELL_STAGES = ("similarity", "adapt", "evaluate", "tokens", "claims")
 """Stages whose results a (model, domain) run shows."""
 READ = {"adapt": ("curves.csv", "loss.csv")}
 """Files of a cell that are read, where that is not all: checkpoints are large, and not looked at here."""
-NAME_LENGTH = 25
-"""Characters of a run's name that the UI shows."""
 TAG_LENGTH = 8000
 """Characters of a tag that MLflow keeps."""
-CURVES = ("train_start", "valid", "test")
 SETTINGS = "odyssey.settings"
 """Tag of a summary run by which other seeds of the same study are found."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One value of one metric, at an optimiser step (0 for what has no steps)."""
-
-    key: str
-    value: float
-    step: int = 0
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data file that went into a run."""
-
-    name: str
-    path: Path
-    md5: str
-    """DVC's hash of the file."""
-    context: str
-    """What it was used for: pretrain, train, valid or test."""
-    counts: dict[str, int]
-    """Rows and words in it, and documents where they are known."""
-
-
-@dataclass
-class Record:
-    """One MLflow run. Its identity is all but the tags and what is enclosed."""
-
-    name: str
-    tags: dict[str, str]
-    params: dict[str, str] = field(default_factory=dict)
-    metrics: list[Metric] = field(default_factory=list)
-    data: list[Data] = field(default_factory=list)
-    tables: dict[str, Path] = field(default_factory=dict)
-    """CSV file by the name of the JSON table that it becomes."""
-    files: dict[str, Path] = field(default_factory=dict)
-    """Local file by artifact path."""
-    texts: dict[str, str] = field(default_factory=dict)
-    """Text by artifact path."""
-    curves: list[dict[str, float]] = field(default_factory=list)
-    """Rows of curves.csv, to be drawn."""
-    enclosed: dict[str, Path] = field(default_factory=dict)
-    """More files by artifact path, of which the identity does not depend."""
-
-    def digest(self) -> str:
-        """sha256 of the content: parameters, numbers, and the bytes of all files."""
-        hashes = {name: sha256(path) for name, path in {**self.tables, **self.files}.items()}
-        numbers = [[m.key, repr(m.value), m.step] for m in self.metrics]
-        data = [[d.name, d.md5, d.context] for d in self.data]
-        return digest([self.name, self.params, numbers, data, hashes, self.texts])
 
 
 def cell_record(
@@ -111,7 +55,7 @@ def cell_record(
         check_folder(folder, stage, READ.get(stage))
         if outdated := _outdated(settings, layout, stage, model, domain):
             raise OdysseyError(f"{folder}: {outdated} has changed since it was made; run `dvc repro {stage}`")
-        _READERS[stage](record, folder)
+        READERS[stage](record, folder)
         record.enclosed[f"manifests/{stage}.json"] = folder / MANIFEST
     record.tags["code"] = digest({stage: _made_from(folder).get("code") for stage, folder in folders.items()})
     return record
@@ -144,7 +88,7 @@ def summary_record(settings: Settings, layout: Layout) -> Record:
             if path.is_file() and path.name != MANIFEST:
                 record.files[path.relative_to(layout.data).as_posix()] = path
     record.tables["claims.json"] = layout.claims / "claims.csv"
-    for key, value in _flatten(read_json(layout.report / "metrics.json"), "/"):
+    for key, value in flatten(read_json(layout.report / "metrics.json"), "/"):
         record.metrics.append(Metric(key, float(value)))
     record.texts["params.yaml"] = yaml.safe_dump(effective, sort_keys=False, allow_unicode=True)
     record.tags["mlflow.note.content"] = _description(settings, read_rows(layout.report / "tables" / "headline.csv"))
@@ -157,25 +101,6 @@ def settings_digest(settings: Settings) -> str:
     return digest(settings.model_dump(mode="json", exclude={"seed"}))
 
 
-def fit(name: str) -> str:
-    """A name of at most NAME_LENGTH characters, both ends kept."""
-    if len(name) <= NAME_LENGTH:
-        return name
-    tail = (NAME_LENGTH - 2) // 2
-    return f"{name[: NAME_LENGTH - 2 - tail]}..{name[-tail:]}"
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file as text; raises OdysseyError if it is missing or not UTF-8."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
-        raise OdysseyError(f"{path}: no such file; run `dvc repro report` first") from None
-    except UnicodeDecodeError:
-        raise OdysseyError(f"{path}: not UTF-8; delete it and run its stage again") from None
-
-
 def _params(settings: Settings, model: str, domain: str) -> dict[str, str]:
     """The settings that concern a cell, as `section.key`: never the bare names of an entry point's parameters."""
     # The study is a tag, and `mlflow run -P study=...` logs what was typed under that name.
@@ -184,20 +109,7 @@ def _params(settings: Settings, model: str, domain: str) -> dict[str, str]:
         "model": {"name": model, **settings.model(model).model_dump(mode="json")},
         "domain": {"name": domain, **settings.domain(domain).model_dump(mode="json")},
     }
-    return {key: _text(value) for key, value in _flatten({**shared, **own}, ".")}
-
-
-def _flatten(tree: Mapping[str, Any], joint: str, above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, joint, f"{above}{key}{joint}")
-        else:
-            yield f"{above}{key}", value
-
-
-def _text(value: Any) -> str:
-    """Strings as they are, unless they would not show (a newline, nothing); all else as JSON."""
-    return value if isinstance(value, str) and value and value.isprintable() else json.dumps(value)
+    return {key: as_text(value) for key, value in flatten({**shared, **own}, ".")}
 
 
 def _datasets(layout: Layout, domain: str) -> list[Data]:
@@ -227,96 +139,6 @@ def _md5_of(path: Path, _mtime: int, _size: int) -> str:
     """Computed once for all cells: the source corpus is part of each."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
-def _add_similarity(record: Record, folder: Path) -> None:
-    """Distances of the cell's domain to the source corpus, with the n and d they depend on."""
-    rows = {row["domain"]: row for row in read_rows(folder / "similarity.csv")}
-    domain = record.tags["domain"]
-    if domain not in rows:
-        raise OdysseyError(f"{folder / 'similarity.csv'}: no domain '{domain}'; run `dvc repro similarity`")
-    columns = ("mmd", "fd", "n_source", "n_target", "d")
-    record.metrics += [Metric(f"similarity/{column}", float(rows[domain][column])) for column in columns]
-
-
-def _add_adapt(record: Record, folder: Path) -> None:
-    """Curves by optimiser step: NLL in nats per token, learning rate."""
-    record.curves = [{key: float(value) for key, value in row.items()} for row in read_rows(folder / "curves.csv")]
-    for row in record.curves:
-        record.metrics += [Metric(f"nll/{name}", row[name], int(row["step"])) for name in CURVES]
-    for loss in read_rows(folder / "loss.csv"):
-        step = int(loss["step"])
-        record.metrics.append(Metric("nll/train", float(loss["nll"]), step))
-        record.metrics.append(Metric("learning_rate", float(loss["learning_rate"]), step))
-    for name in ("curves.csv", "loss.csv"):
-        record.files[f"results/{name}"] = folder / name
-
-
-def _add_evaluate(record: Record, folder: Path) -> None:
-    """Sums and counts, and the ratios derived from them; a change above 0 means that the domain got worse."""
-    scores = read_json(folder / "scores.json")
-    before, after = (Score(**scores[name]) for name in ("zero_shot", "adapted"))
-    values = {
-        "nll_sum/zero_shot": before.nll_sum,
-        "nll_sum/adapted": after.nll_sum,
-        "scored/tokens": after.tokens,
-        "scored/bytes": after.bytes,
-        **_compare("perplexity", before.perplexity, after.perplexity),
-        **_compare("bits_per_byte", before.bits_per_byte, after.bits_per_byte),
-    }
-    record.metrics += [Metric(key, float(value)) for key, value in values.items()]
-    record.params["evaluate.context"] = _text(scores["context"])
-    record.files["results/scores.json"] = folder / "scores.json"
-
-
-def _compare(name: str, before: float, after: float) -> dict[str, float]:
-    return {
-        f"{name}/zero_shot": before,
-        f"{name}/adapted": after,
-        f"{name}/change": after - before,
-        f"{name}/ratio": after / before,
-    }
-
-
-def _add_tokens(record: Record, folder: Path) -> None:
-    """Token tables of train and test, and what they sum to."""
-    summary = read_json(folder / SUMMARY)
-    record.params["tokens.newline_ids"] = _text(summary.pop("newline_ids", []))
-    for key, value in _flatten(summary, "_"):
-        record.metrics.append(Metric(f"token_analysis/{key}", float(value)))
-    for split in ("train", "test"):
-        record.tables[f"tokens/{split}.json"] = folder / f"{split}.csv"
-
-
-def _add_claims(record: Record, folder: Path) -> None:
-    """Intervals of the cell's changes, and which tokens carry them."""
-    rows = [row for row in read_rows(folder / "evidence.csv") if _is_of(record, row)]
-    if not rows:
-        raise OdysseyError(f"{folder / 'evidence.csv'}: nothing of this model and domain; run `dvc repro claims`")
-    row = rows[0]
-    names = {"change": "perplexity/change", "log_change": "log_change"}
-    for column, key in names.items():
-        record.metrics += [Metric(f"{key}_{end}", float(row[f"{column}_{end}"])) for end in ("low", "high")]
-    record.metrics.append(Metric("log_change", float(row["log_change"])))
-    record.metrics.append(Metric("best_fraction", float(row["best_fraction"])))
-    record.tags["outcome"] = row["outcome"]
-    classes = [row for row in read_rows(folder / "classes.csv") if _is_of(record, row)]
-    record.metrics += [
-        Metric(f"contribution/{row['class'].replace(' ', '_')}", float(row["contribution"])) for row in classes
-    ]
-
-
-def _is_of(record: Record, row: Mapping[str, str]) -> bool:
-    return all(row[key] == record.tags[key] for key in ("model", "domain"))
-
-
-_READERS: dict[str, Callable[[Record, Path], None]] = {
-    "similarity": _add_similarity,
-    "adapt": _add_adapt,
-    "evaluate": _add_evaluate,
-    "tokens": _add_tokens,
-    "claims": _add_claims,
-}
 
 
 def _folder(layout: Layout, stage: str, model: str, domain: str) -> Path:

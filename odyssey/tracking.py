@@ -28,7 +28,8 @@ from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.progress import bar
 from odyssey.provenance import git_state
-from odyssey.records import SETTINGS, Metric, Record, cell_record, finished_stages, fit, summary_record
+from odyssey.record import Metric, Record, fit
+from odyssey.records import SETTINGS, cell_record, finished_stages, summary_record
 from odyssey.settings import Settings
 
 if TYPE_CHECKING:

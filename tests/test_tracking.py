@@ -30,7 +30,8 @@ from results import QUICK, TOKENS, write_results
 from odyssey import records, tracking
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
-from odyssey.records import Metric, Record, cell_record, finished_stages, fit
+from odyssey.record import NAME_LENGTH, Metric, Record, fit
+from odyssey.records import cell_record, finished_stages
 from odyssey.sections import SPLITS
 from odyssey.settings import Settings, load_settings
 from odyssey.stages import claims, report, track
@@ -196,7 +197,7 @@ def test_a_cell_run_is_complete(store: Path, client: MlflowClient, layout: Layou
 def test_names_are_legal_short_and_kept_at_both_ends() -> None:
     assert fit("tiny mpmath") == "tiny mpmath"
     cut = fit("gpt2-large Culture_and_the_arts__Culture_and_Humanities")
-    assert len(cut) == records.NAME_LENGTH
+    assert len(cut) == NAME_LENGTH
     assert cut == "gpt2-large C.._Humanities"
 
 
