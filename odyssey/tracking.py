@@ -188,6 +188,7 @@ def _store() -> Iterator[MlflowClient]:
     publish the same results together would publish them twice.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # A server that does not answer is reported after seconds, not after four minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     uri = _uri()

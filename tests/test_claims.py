@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
+from conftest import ROOT, read_study
 from results import QUICK, write_results
 
 from odyssey import claims, seeds, tracking
 from odyssey.claims import FAILS, HOLDS, OPEN
+from odyssey.cli import main
 from odyssey.errors import OdysseyError
 from odyssey.estimates import correlations
 from odyssey.frames import read_frame
@@ -232,6 +236,23 @@ def test_a_damaged_result_is_named(study: tuple[Settings, Layout], tmp_path: Pat
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(OdysseyError, match=r"adapted\.npy: damaged.*dvc repro evaluate"):
         stage.run(settings, layout)
+
+
+def test_the_command_prints_verdicts_and_names_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    shutil.copy(ROOT / "tests" / "smoke.yaml", tmp_path / "studies" / "smoke.yaml")
+    (tmp_path / "params.yaml").write_text("{study: smoke, seed: 0, accept_licenses: false}")
+    options = ["--params", str(tmp_path / "params.yaml"), "--data", str(tmp_path / "data"), "claims"]
+    result = CliRunner().invoke(main, options)
+    assert result.exit_code == 1
+    assert "dvc repro similarity" in result.output
+    settings = read_study(ROOT / "tests" / "smoke.yaml")
+    write_results(settings, Layout(tmp_path / "data" / "smoke"))
+    result = CliRunner().invoke(main, options)
+    assert result.exit_code == 0, result.output
+    assert all(f"\n{number:<3} " in f"\n{result.stdout}" for number in claims.CLAIMS)
+    assert "one: holds" in result.stdout
+    assert "nan" not in result.stdout
 
 
 # --- several seeds

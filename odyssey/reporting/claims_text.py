@@ -41,7 +41,8 @@ def estimate(row: Any) -> str:
     value, low, high = (
         f"{x:.3g}" if "number" in row.statistic else f"{x:+.3g}" for x in (row.value, row.low, row.high)
     )
-    return f"{row.statistic} {value} [{low}, {high}]{p}, n={row.n}{seeds}; "
+    interval = "" if math.isnan(row.low) else f" [{low}, {high}]"
+    return f"{row.statistic} {value}{interval}{p}, n={row.n}{seeds}; "
 
 
 def _wrap(text: str, first: int, others: int) -> Iterable[str]:
