@@ -163,7 +163,9 @@ def _follows(evidence: pd.DataFrame, links: pd.DataFrame) -> Iterator[Finding]:
                 continue
             verdict, reason = _side(found.interval, -1)
             parts = [
-                f"{name} {r.value:+.2f} [{r.interval.low:+.2f}, {r.interval.high:+.2f}]" for name, r in rows.items()
+                f"{name} {r.value:+.2f} [{r.interval.low:+.2f}, {r.interval.high:+.2f}]"
+                for name, r in rows.items()
+                if not math.isnan(r.value)
             ]
             told = f"within one portion: {', '.join(parts)}" if parts else ""
             name = f"Spearman's r of log change with {distance.upper()}"
