@@ -7,7 +7,7 @@ digest at any commit, on any machine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,9 @@ def summary_record(settings: Settings, layout: Layout) -> Record:
     for key, value in flatten(read_json(layout.report / "metrics.json"), "/"):
         record.metrics.append(Metric(key, float(value)))
     record.texts["params.yaml"] = yaml.safe_dump(effective, sort_keys=False, allow_unicode=True)
-    record.tags["mlflow.note.content"] = _description(settings, read_rows(layout.report / "tables" / "headline.csv"))
+    record.tags["mlflow.note.content"] = _description(
+        settings, read_rows(layout.report / "tables" / "headline.csv"), read_rows(layout.claims / "claims.csv")
+    )
     record.tags["code"] = digest(made_from.get("code"))
     return record
 
@@ -200,22 +202,34 @@ def _made_from(folder: Path) -> dict[str, Any]:
     return made_from
 
 
-def _description(settings: Settings, headline: Sequence[Mapping[str, str]]) -> str:
-    """The headline table as Markdown; rows that an MLflow tag has no room for are left to the CSV."""
+def _description(settings: Settings, headline: Sequence[Mapping[str, str]], claims: Sequence[Mapping[str, str]]) -> str:
+    """Verdicts and headline table as Markdown; rows that an MLflow tag has no room for are left to the CSV."""
     lines = [
-        f"**{settings.study}**, seed {settings.seed}: test perplexity before and after adaptation "
-        "(change > 0: the domain got worse), and distance to the source corpus. "
+        f"**{settings.study}**, seed {settings.seed}: test perplexity before and after adaptation (change > 0: the "
+        f"domain got worse) with its {settings.claims.confidence:.0%} interval, and distance to the source corpus. "
         "The whole page is the artifact `report/report.html`.",
         "",
-        "| model | domain | portion | zero-shot | adapted | change | MMD | FD |",
-        "|---|---|---|--:|--:|--:|--:|--:|",
+        *_verdicts(claims),
+        "",
+        "| model | domain | portion | zero-shot | adapted | change | interval | MMD | FD |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in headline:
         numbers = [f"{float(row[key]):.2f}" for key in ("zero_shot", "adapted")]
-        numbers += [f"{float(row['change']):+.2f}", *(f"{float(row[key]):.3f}" for key in ("mmd", "fd"))]
+        numbers += [f"{float(row['change']):+.2f}"]
+        numbers += [f"{float(row['change_low']):+.2f} to {float(row['change_high']):+.2f}"]
+        numbers += [f"{float(row[key]):.3f}" for key in ("mmd", "fd")]
         lines.append("| " + " | ".join([row["model"], row["domain"], row["portion"], *numbers]) + " |")
     whole = "\n".join(lines)
     if len(whole) <= TAG_LENGTH:
         return whole
     left = "\n\nMore rows in `report/tables/headline.csv`."
     return whole[: whole.rindex("\n", 0, TAG_LENGTH - len(left))] + left
+
+
+def _verdicts(claims: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """A line for each claim with its verdict by model."""
+    for number in dict.fromkeys(row["claim"] for row in claims):
+        own = [row for row in claims if row["claim"] == number]
+        told = "; ".join(f"{row['model']}: {row['verdict']}" for row in own)
+        yield f"- {number} {own[0]['statement']}: {told}"

@@ -65,7 +65,10 @@ def fill(folder: Path, settings: Settings, seed: int = 0) -> Layout:
             scores = read_json(layout.evaluated(model, domain) / "scores.json")
             before, after = (scores[key]["nll_sum"] for key in ("zero_shot", "adapted"))
             row = {"model": model, "domain": domain, "portion": settings.domains[domain].portion}
-            rows.append({**row, "zero_shot": before, "adapted": after, "change": after - before, "mmd": 0.1, "fd": 0.2})
+            ends = {"change_low": after - before - 1, "change_high": after - before + 1}
+            rows.append(
+                {**row, "zero_shot": before, "adapted": after, "change": after - before, "mmd": 0.1, "fd": 0.2} | ends
+            )
         pd.DataFrame(rows).to_csv(new / "tables" / "headline.csv", index=False)
         (new / "figures" / "figure1_tiny.svg").write_text("<svg/>")
         (new / "report.html").write_text("<p>the page</p>")
@@ -222,9 +225,11 @@ def test_the_summary_run_is_complete(store: Path, client: MlflowClient, layout: 
 
 def test_a_description_fits_into_a_tag() -> None:
     row = {"model": "m", "domain": "d", "portion": "p"} | dict.fromkeys(
-        ("zero_shot", "adapted", "change", "mmd", "fd"), "1"
+        ("zero_shot", "adapted", "change", "change_low", "change_high", "mmd", "fd"), "1"
     )
-    text = records._description(study("any"), [row] * 1000)
+    claim = {"claim": "1", "statement": "It holds", "model": "m", "verdict": "holds"}
+    text = records._description(study("any"), [row] * 1000, [claim, claim | {"model": "n"}])
+    assert "- 1 It holds: m: holds; n: holds\n" in text
     assert len(text) <= records.TAG_LENGTH
     assert text.endswith("headline.csv`.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,10 @@ def claim_groups(claims: pd.DataFrame) -> list[dict[str, Any]]:
     return groups
 
 
+MINUS = re.compile(r"(?<![\w.])-(?=\d)")
+"""The sign of a number within words."""
+
+
 def _claim_row(row: Any) -> dict[str, str]:
     sign = "" if row.claim in COUNTED else "+"
     value, low, high = (significant(figure, sign) for figure in (row.value, row.low, row.high))
@@ -37,7 +42,7 @@ def _claim_row(row: Any) -> dict[str, str]:
         "value": value if DASH in (value, low) else f"{value} {bounds(low, high)}",
         "p": p_value(row.p),
         "n": str(row.n),
-        "reason": row.reason,
+        "reason": MINUS.sub("−", row.reason),
     }
 
 
