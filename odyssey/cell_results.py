@@ -80,10 +80,10 @@ def _add_claims(record: Record, folder: Path) -> None:
         raise OdysseyError(f"{folder / 'evidence.csv'}: nothing of this model and domain; run `dvc repro claims`")
     row = rows[0]
     names = {"change": "perplexity/change", "log_change": "log_change"}
-    for column, key in names.items():
-        record.metrics += [Metric(f"{key}_{end}", float(row[f"{column}_{end}"])) for end in ("low", "high")]
-    record.metrics.append(Metric("log_change", float(row["log_change"])))
-    record.metrics.append(Metric("best_fraction", float(row["best_fraction"])))
+    values = {f"{key}_{end}": row[f"{column}_{end}"] for column, key in names.items() for end in ("low", "high")}
+    values |= {key: row[key] for key in ("log_change", "best_fraction")}
+    # A test split of one document has no interval.
+    record.metrics += [Metric(key, float(value)) for key, value in values.items() if value]
     record.tags["outcome"] = row["outcome"]
     classes = [row for row in read_rows(folder / "classes.csv") if _is_of(record, row)]
     record.metrics += [

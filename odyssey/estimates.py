@@ -24,21 +24,22 @@ def by_seed(rows: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def by_model(evidence: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The evidence of each model."""
     return ((str(model), own) for model, own in evidence.groupby("model", sort=False))
 
 
 def mean(x: np.ndarray, rules: Claims, rng: np.random.Generator, bound: float = 0) -> stats.Estimate:
     """Mean over domains of x (n_domains, n_seeds), and p of being the bound.
 
-    Of fewer than FEW domains the interval is Student's: drawn again, they would never reach beyond
-    the smallest and the largest of them.
+    Of several seeds, and of fewer than FEW domains, the interval is Student's: a few that are
+    drawn again never reach beyond the smallest and the largest of them.
     """
-    found = stats.average(x - bound, "mean", **_how(rules), rng=rng)
-    interval = found.interval
-    if found.n < FEW:
-        means = [np.nanmean(values) for values in x - bound if not np.isnan(values).all()]
-        _, interval = stats.over_seeds(means, rules.confidence)
-    return found._replace(value=found.value + bound, interval=Interval(interval.low + bound, interval.high + bound))
+    if x.shape[1] > 1 or np.sum(~np.isnan(x)) < FEW:
+        found = stats.crossed_mean(x - bound, rules.confidence)
+    else:
+        found = stats.average(x - bound, "mean", **_how(rules), rng=rng)
+    low, high = found.interval
+    return found._replace(value=found.value + bound, interval=Interval(low + bound, high + bound))
 
 
 def correlations(evidence: pd.DataFrame, rules: Claims, rng: np.random.Generator) -> pd.DataFrame:

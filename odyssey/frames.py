@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-TEXT = ("model", "domain", "portion", "token", "class", "claim")
+TEXT = (
+    *("model", "domain", "portion", "token", "class", "outcome", "unit", "trained", "scored", "document"),
+    *("claim", "statement", "source", "statistic", "verdict", "reason"),
+)
 """Columns that are text whatever stands in them."""
 
 

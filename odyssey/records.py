@@ -165,7 +165,10 @@ def _outdated(settings: Settings, layout: Layout, stage: str, model: str, domain
         "adapt": [(adapted, "base", layout.pretrained(model))],
         "evaluate": [(layout.evaluated(model, domain), "adapted", adapted)],
         "tokens": [(layout.tokens(model, domain), "adapted", adapted)],
-        "claims": [(layout.claims, f"inputs.evaluate/{model}/{domain}", layout.evaluated(model, domain))],
+        "claims": [
+            (layout.claims, f"inputs.{name}/{model}/{domain}", _folder(layout, name, model, domain))
+            for name in ("adapt", "evaluate", "tokens")
+        ],
     }
     for folder, name, below in links[stage]:
         expected, built_on = content_digest(below), _made_from(folder)
@@ -217,7 +220,8 @@ def _description(settings: Settings, headline: Sequence[Mapping[str, str]], clai
     for row in headline:
         numbers = [f"{float(row[key]):.2f}" for key in ("zero_shot", "adapted")]
         numbers += [f"{float(row['change']):+.2f}"]
-        numbers += [f"{float(row['change_low']):+.2f} to {float(row['change_high']):+.2f}"]
+        ends = [f"{float(row[key]):+.2f}" for key in ("change_low", "change_high") if row[key]]
+        numbers.append(" to ".join(ends) or "none")
         numbers += [f"{float(row[key]):.3f}" for key in ("mmd", "fd")]
         lines.append("| " + " | ".join([row["model"], row["domain"], row["portion"], *numbers]) + " |")
     whole = "\n".join(lines)

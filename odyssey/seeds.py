@@ -6,12 +6,13 @@ those of several meet.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 
 import pandas as pd
 
-from odyssey import claims, tracking
+from odyssey import claims, tracking, verdicts
 from odyssey.errors import OdysseyError
 from odyssey.estimates import correlations
 from odyssey.frames import read_frame, write_frame
@@ -24,8 +25,8 @@ from odyssey.settings import Settings
 def combine(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The claims over all published seeds of a study, and each domain's change; logs a run of both.
 
-    Seeds count whose settings were those of now but for the seed; of one that was published
-    several times, the last one does. Raises OdysseyError if there are not two.
+    Seeds count whose settings were those of now but for the seed; of one with several published
+    states, the one does that was new last. Raises OdysseyError if there are not two.
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = tracking.evidence(settings.study, settings_digest(settings), Path(folder))
@@ -39,7 +40,7 @@ def combine(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
         evidence = pd.concat(sorted(frames, key=lambda frame: int(frame["seed"].iloc[0])), ignore_index=True)
         rng = generator(0, "claims", *map(str, seeds))
         links = correlations(evidence, settings.claims, rng)
-        found = claims.judge(evidence, links, settings.claims, rng)
+        found = verdicts.judge(evidence, links, settings.claims, rng)
         changes = by_domain(evidence, settings.claims.confidence)
         tables = {"claims": found, "correlations": links, "domains": changes, "evidence": evidence}
         for name, table in tables.items():
@@ -70,7 +71,7 @@ def domain_text(changes: pd.DataFrame) -> str:
     for model, own in changes.groupby("model", sort=False):
         lines.append(f"model {model}: mean log change (nats/token) over seeds [interval]")
         for row in own.sort_values("log_change").itertuples():
-            interval = f"[{row.low:+.3f}, {row.high:+.3f}]"
+            interval = "" if math.isnan(row.low) else f"[{row.low:+.3f}, {row.high:+.3f}]"
             lines.append(
                 f"  {row.domain:<{width}}  {row.log_change:+.3f} {interval:<18} {row.seeds} seeds  {row.outcome}"
             )

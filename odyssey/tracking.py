@@ -118,7 +118,7 @@ def evidence(study: str, settings: str, folder: Path) -> list[Path]:
     with _store() as client:
         experiment = client.get_experiment_by_name(study)
         found: dict[str, Run] = {}
-        # Newest first: of a seed that was published again, that one counts.
+        # Newest first.
         for run in _runs(client, experiment.experiment_id) if experiment else ():
             if run.info.status == "FINISHED" and run.data.tags.get(SETTINGS) == settings:
                 found.setdefault(run.data.tags["seed"], run)
@@ -288,8 +288,9 @@ def _publish_run(client: MlflowClient, experiment: str, record: Record, tags: di
 
 def _fill(client: MlflowClient, run_id: str, record: Record, tags: dict[str, str]) -> None:
     """Give a run its content, in few requests."""
-    import pandas as pd
     from mlflow.entities import Param, RunTag
+
+    from odyssey.frames import read_frame
 
     params = [Param(key, value) for key, value in record.params.items()]
     for start in range(0, len(params), MOST_PARAMS):
@@ -301,8 +302,7 @@ def _fill(client: MlflowClient, run_id: str, record: Record, tags: dict[str, str
     _log_data(client, run_id, record)
     _log_files(client, run_id, record)
     for name, path in record.tables.items():
-        # Tokens such as "null" and "NA" are texts, not missing values.
-        client.log_table(run_id, pd.read_csv(path, keep_default_na=False), name)
+        client.log_table(run_id, read_frame(path), name)
 
 
 def _metrics(metrics: Sequence[Metric]) -> list[MlflowMetric]:

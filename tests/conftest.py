@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from results import QUICK
 
 from odyssey import models, tokenization
 from odyssey.sections import Architecture
@@ -27,8 +28,8 @@ def read_study(file: Path, **choice: Any) -> Settings:
 
 @pytest.fixture(scope="session")
 def settings() -> Settings:
-    """The mini-study, whichever study params.yaml names."""
-    return load_settings(ROOT / "params.yaml", "mini").model_copy(update={"seed": 0})
+    """The mini-study, whichever study params.yaml names, with few resamples."""
+    return load_settings(ROOT / "params.yaml", "mini").model_copy(update={"seed": 0, "claims": QUICK})
 
 
 @pytest.fixture(scope="session")

@@ -14,14 +14,14 @@ from click.testing import CliRunner
 from conftest import ROOT, read_study
 from results import QUICK, write_results
 
-from odyssey import claims, seeds, tracking
+from odyssey import claims, seeds, tracking, verdicts
 from odyssey.claims import FAILS, HOLDS, OPEN
 from odyssey.cli import main
 from odyssey.errors import OdysseyError
 from odyssey.estimates import correlations
 from odyssey.frames import read_frame
 from odyssey.layout import Layout
-from odyssey.reporting.claims_text import details, verdicts
+from odyssey.reporting import claims_text
 from odyssey.science.perplexity import Score
 from odyssey.science.stats import Interval
 from odyssey.settings import Settings
@@ -47,14 +47,15 @@ def evidence(seed: int = 0, **columns: Any) -> pd.DataFrame:
         for name in ("rise_train_start", "rise_valid", "rise_test"):
             frame[name] = log_change + rng.normal(0, 0.005, 20)
         frame["tokens_50"] = rng.integers(2, 6, 20).astype(float)
-        frame["newline"], frame["other"], frame["newline_first"] = 0.05 + rng.normal(0, 0.002, 20), 0.01, True
+        frame["newline_change"] = 0.5 + rng.normal(0, 0.02, 20)
+        frame["newline"], frame["other"] = 0.05 + rng.normal(0, 0.002, 20), 0.01
         frames.append(frame)
     return pd.concat(frames, ignore_index=True).assign(**columns)
 
 
 def judge(found: pd.DataFrame) -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    return claims.judge(found, correlations(found, QUICK, rng), QUICK, rng)
+    return verdicts.judge(found, correlations(found, QUICK, rng), QUICK, rng)
 
 
 def judged(found: pd.DataFrame, number: str, model: str = "small") -> Any:
@@ -66,7 +67,9 @@ def judged(found: pd.DataFrame, number: str, model: str = "small") -> Any:
 
 def test_every_claim_holds_where_all_is_as_the_paper_says() -> None:
     table = judge(evidence())
-    assert set(table["verdict"]) == {HOLDS}, table[table["verdict"] != HOLDS].T
+    # But 5c, which is true by choice of the domains.
+    assert set(table.loc[table["claim"] != "5c", "verdict"]) == {HOLDS}, table[table["verdict"] != HOLDS].T
+    assert set(table.loc[table["claim"] == "5c", "verdict"]) == {OPEN}
     assert list(dict.fromkeys(table["claim"])) == list(claims.CLAIMS)
     assert (table["low"] <= table["value"]).all()
     assert (table["value"] <= table["high"]).all()
@@ -82,9 +85,10 @@ def test_no_claim_holds_where_all_is_the_other_way_round() -> None:
         {claims.WORSE: claims.BETTER, claims.BETTER: claims.WORSE, claims.SAME: claims.SAME}
     )
     found["rise_train_start"] = found["rise_valid"] = found["rise_test"] = -0.1 - found["fd"] / 100
-    found["tokens_50"], found["newline"], found["newline_first"] = 50.0 + 10 * found["fd"], -found["fd"], False
+    found["tokens_50"], found["newline"], found["newline_change"] = 50.0 + 10 * found["fd"], -found["fd"], -found["fd"]
     found["parameters"] = found["model"].map({"tiny": 900, "small": 100})
-    assert set(judge(found)["verdict"]) == {FAILS}
+    table = judge(found)
+    assert set(table.loc[table["claim"] != "5c", "verdict"]) == {FAILS}, table[table["verdict"] != FAILS].T
 
 
 def test_domains_that_move_both_ways_beyond_noise_refute_a_tendency() -> None:
@@ -95,24 +99,52 @@ def test_domains_that_move_both_ways_beyond_noise_refute_a_tendency() -> None:
     found["outcome"] = np.where(near, np.where(signs > 0, claims.WORSE, claims.BETTER), found["outcome"])
     finding = judged(found, "2")
     assert finding.verdict == FAILS
-    assert "5 as claimed and 5 the other way" in finding.reason
+    assert "clearly move both ways" in finding.reason
+    assert "5 of 10 software cells worse and 5 better" in finding.reason
 
 
-def test_one_exception_of_ten_may_be_chance_and_three_are_not() -> None:
-    for exceptions, verdict in ((1, HOLDS), (3, FAILS)):
+def test_one_clear_exception_refutes_an_always_and_a_slight_one_does_not() -> None:
+    for change, verdict in ((0.025, HOLDS), (0.7, FAILS)):
         found = evidence()
-        first = found.index[(found["portion"] == "science") & (found["model"] == "small")][:exceptions]
+        first = found.index[(found["portion"] == "science") & (found["model"] == "small")][0]
+        # Standard error 0.0102: 2.4 of them are no rarity in ten domains.
+        found.loc[first, ["log_change", "log_change_low", "log_change_high"]] = change, change - 0.02, change + 0.02
         found.loc[first, "outcome"] = claims.WORSE
-        assert judged(found, "1").verdict == verdict
+        finding = judged(found, "1")
+        assert finding.verdict == verdict
+        assert ("d10" in finding.reason) == (verdict == FAILS)
+
+
+def test_few_domains_in_order_by_chance_show_no_relation() -> None:
+    found = evidence()
+    few = found[found["domain"].isin(["d0", "d10", "d19"])]
+    assert judged(few, "3b").verdict == OPEN
+    assert "by chance" in judged(few, "3b").reason
+
+
+def test_models_of_one_size_are_not_compared() -> None:
+    finding = judged(evidence(parameters=100), "4a")
+    assert (finding.verdict, finding.reason) == (OPEN, "the models are of one size")
+
+
+def test_texts_without_newlines_say_nothing_of_them() -> None:
+    for number in ("6b", "6c"):
+        finding = judged(evidence(newline=np.nan, newline_change=np.nan), number)
+        assert (finding.verdict, finding.reason) == (OPEN, "the test texts have no such tokens")
+
+
+def test_a_change_without_an_interval_is_not_called_noise() -> None:
+    assert claims.outcome(Interval(np.nan, np.nan)) == claims.UNKNOWN
 
 
 def test_noise_decides_nothing() -> None:
-    found = evidence(log_change=np.tile(np.random.default_rng(1).normal(0, 1, 20), 2), outcome=claims.SAME)
+    noise = np.tile(np.random.default_rng(1).normal(0, 1, 20), 2)
+    found = evidence(log_change=noise, log_change_low=-3, log_change_high=3, outcome=claims.SAME)
     for number in ("1", "2", "3a", "3b"):
         finding = judged(found, number)
         assert finding.verdict == OPEN
         assert finding.reason.startswith("undecided")
-    for number in ("5a", "5b", "5c", "6a", "6b"):
+    for number in ("5a", "5b", "5c", "6a", "6c"):
         finding = judged(found, number)
         assert (finding.verdict, finding.reason) == (OPEN, "no domain got worse beyond noise")
         assert np.isnan(finding.value)
@@ -176,7 +208,7 @@ def test_correlations_agree_with_scipy() -> None:
 
 def test_text_names_every_claim_with_its_numbers() -> None:
     table = judge(evidence())
-    text, short = details(table), verdicts(table)
+    text, short = claims_text.details(table), claims_text.verdicts(table)
     for claim in claims.CLAIMS.values():
         assert claim.statement.split()[0] in text
         assert claim.statement.split()[0] in short

@@ -153,7 +153,7 @@ def test_specific_tokens_are_held_against_all_others_by_portion() -> None:
     rows = [("x", "near", change, 0.25, 1.0, 0.0) for change in (0.1, 0.2, 0.9)]
     evidence = evidence_of(*rows, ("x", "far", NAN, -1.0, 1.0, 0.0))
     assert findings.apart(evidence).endswith(
-        "at the median domain: near +0.200 against +0.250 and far – against −1.000 with x."
+        "each the median over domains: near +0.200 against +0.250 and far – against −1.000 with x."
     )
     assert page_claims.apart_rows(evidence)["rows"][3] == ["d3", "far", "x", "worse", "–", "−1.000", "+0.100"]
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from results import QUICK, write_results
 
-from odyssey import parameters, portions
+from odyssey import portions
 from odyssey.claims import BETTER, HOLDS, SAME, WORSE
 from odyssey.corpora import m2d2
 from odyssey.errors import OdysseyError
@@ -33,6 +33,7 @@ from odyssey.reporting import (
     figures,
     method,
     page_tables,
+    parameters,
     tables,
     terminal,
     token_figures,
@@ -57,13 +58,13 @@ def few(settings: Settings, domains: list[str] = DOMAINS, models: tuple[str, ...
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    return few(load_settings(PARAMS, "mini").model_copy(update={"seed": 0}))
+    return few(load_settings(PARAMS, "mini").model_copy(update={"seed": 0, "claims": QUICK}))
 
 
 @pytest.fixture(scope="module")
 def paper() -> Settings:
     """The paper's GPT2-small: 199 domains measured, 20 adapted to."""
-    return load_settings(PARAMS, "gpt2-small").model_copy(update={"seed": 0})
+    return load_settings(PARAMS, "gpt2-small").model_copy(update={"seed": 0, "claims": QUICK})
 
 
 @pytest.fixture(scope="module")
@@ -297,9 +298,9 @@ def test_answer_calls_nothing_worse_within_noise() -> None:
 
 def test_noise_is_explained_with_the_settings_confidence() -> None:
     headline = table_of(("m", "a", "p", 10, 11, 0.1), ("m", "b", "p", 10, 11, 0.1))
-    assert "hold 90% bootstrap intervals: of a change, over the 30 test documents" in captions.noise(headline, 0.9)
-    headline["units"], headline["unit"] = [1200, 900], ["window", "document"]
-    assert "the 900 to 1,200 test windows or documents of its domain" in captions.noise(headline, 0.975)
+    assert "hold 90% intervals: of a change, over the 30 test documents" in captions.noise(headline, 0.9)
+    headline["units"], headline["unit"] = [1200, 900], ["block", "document"]
+    assert "the 900 to 1,200 test blocks or documents of its domain" in captions.noise(headline, 0.975)
 
 
 def test_answer_when_all_improved() -> None:
@@ -361,7 +362,7 @@ def test_parameters_say_whose_choice_they_are(settings: Settings) -> None:
     assert rows["models.tiny.architecture.layers"][1] == "ours"
     assert rows["adapt_to"] == ("all", "ours")
     assert rows["tokens.source_texts"] == ("50000", "ours")
-    assert [rows[f"claims.{key}"] for key in ("confidence", "resamples")] == [("0.95", "ours"), ("10000", "ours")]
+    assert [rows[f"claims.{key}"] for key in ("confidence", "resamples")] == [("0.95", "ours"), ("200", "ours")]
     assert rows["joins"] == ("none", "ours")
     ways = settings.model_copy(update={"joins": ["newline", "end_of_text"]})
     assert origins(ways)["joins"] == ("newline, end_of_text", "ours")
@@ -699,7 +700,7 @@ def test_own_domains_follow_those_of_the_appendix(settings: Settings, paper: Set
         ["supr-con", 199, "supr-con"],
         ["torch", 200, "torch"],
     ]
-    own = few(load_settings(PARAMS, "mini"), ["mpmath", "torch", "networkx"])
+    own = few(load_settings(PARAMS, "mini").model_copy(update={"claims": QUICK}), ["mpmath", "torch", "networkx"])
     assert portions.number_domains(own.domains)["domain"].tolist() == ["mpmath", "networkx", "torch"]
     assert portions.number_domains(own.domains)["id"].tolist() == [1, 2, 3]
 
@@ -745,8 +746,8 @@ def test_method_of_a_study_that_trains_its_models(settings: Settings, tmp_path: 
     assert text["claims"].startswith(
         "A change's 95% interval: the domain's test documents, each with both of its scores"
     )
-    assert "with replacement, 10,000 times" in text["claims"]
-    assert "that up to 10 tokens are a handful is ours" in text["claims"]
+    assert "with replacement, 200 times" in text["claims"]
+    assert "that up to 10 are a handful is ours" in text["claims"]
     assert "Learning rate 0.003 (tiny); 1 epoch; batches of 8 sequences; constant rate" in text["adapt"]
 
 

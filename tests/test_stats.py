@@ -20,9 +20,9 @@ from odyssey.science.stats import (
     Interval,
     average,
     correlation,
+    crossed_mean,
     over_seeds,
     paired_change,
-    share,
 )
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -514,28 +514,46 @@ def test_average_refuses_bad_input() -> None:
         averaged([1, 2], "mode")
 
 
-# -- Shares
+# -- Means over domains and seeds that cross
 
 
-def test_share_by_hand() -> None:
-    # (1 - p)^10 = 0.025 at the upper end for none of 10, and the mirror image for all
-    end = 1 - 0.025**0.1
-    assert share(0, 10, 0.95) == pytest.approx((0, end))
-    assert share(10, 10, 0.95) == pytest.approx((1 - end, 1))
+def test_a_crossed_mean_of_one_seed_is_students() -> None:
+    x = np.array([0.3, -0.1, 0.5, 0.2])
+    found, peer = crossed_mean(x, 0.95), stats.ttest_1samp(x, 0)
+    assert found.value == pytest.approx(x.mean())
+    assert found.interval == pytest.approx(tuple(peer.confidence_interval(0.95)))
+    assert found.p == pytest.approx(peer.pvalue)
+    assert found.n == 4
 
 
-@pytest.mark.parametrize(("successes", "n"), [(1, 7), (5, 10), (36, 80)])
-def test_share_is_where_tails_are_half_of_the_rest(successes: int, n: int) -> None:
-    low, high = share(successes, n, 0.9)
-    assert stats.binom.sf(successes - 1, n, low) == pytest.approx(0.05)
-    assert stats.binom.cdf(successes, n, high) == pytest.approx(0.05)
-    assert share(n - successes, n, 0.9) == pytest.approx((1 - high, 1 - low))
+def test_a_crossed_mean_by_hand() -> None:
+    # Domains' means 1 and 3, seeds' means 1.5 and 2.5: variances 2 / 2 and 0.5 / 2, each with 1 degree of freedom.
+    found = crossed_mean([[0.5, 1.5], [2.5, 3.5]], 0.9)
+    freedom = 1.25**2 / (1 + 0.25**2)
+    reach = stats.t.ppf(0.95, freedom) * math.sqrt(1.25)
+    assert found.interval == pytest.approx((2 - reach, 2 + reach))
+    assert found.p == pytest.approx(2 * stats.t.sf(2 / math.sqrt(1.25), freedom))
 
 
-def test_share_refuses_bad_input() -> None:
-    for successes, n in ((3, 2), (-1, 2), (0, 0)):
-        with pytest.raises(ValueError, match="must"):
-            share(successes, n, 0.95)
+def test_what_a_seed_does_to_all_domains_is_not_averaged_away() -> None:
+    rng = np.random.default_rng(0)
+    missed = 0
+    for _ in range(1000):
+        x = rng.normal(0, 0.05, (20, 1)) + rng.normal(0, 0.1, 4) + rng.normal(0, 0.02, (20, 4))
+        low, high = crossed_mean(x, 0.95).interval
+        missed += not low <= 0 <= high
+    assert 0.02 < missed / 1000 < 0.08
+
+
+def test_a_crossed_mean_of_what_is_missing() -> None:
+    nothing = crossed_mean([[nan, nan]], 0.95)
+    assert (math.isnan(nothing.value), nothing.n) == (True, 0)
+    one = crossed_mean([[1.0, 3.0], [nan, nan]], 0.95)
+    assert (one.value, math.isnan(one.interval.low), one.n) == (2, True, 1)
+    assert crossed_mean([[1.0, nan], [3.0, nan]], 0.95) == crossed_mean([1.0, 3.0], 0.95)
+    assert crossed_mean([2.0, 2.0], 0.95) == (2, (2, 2), 0, 2)
+    with pytest.raises(ValueError, match="infinity"):
+        crossed_mean([1, math.inf], 0.95)
 
 
 @pytest.mark.parametrize("confidence", [0, 1, 95, nan])
@@ -546,7 +564,7 @@ def test_confidence_is_a_share(confidence: float) -> None:
         lambda: correlation([1, 2, 3], [1, 2, 4], "pearson", confidence=confidence, resamples=9, rng=rng),
         lambda: average([1, 2, 3], "mean", confidence=confidence, resamples=9, rng=rng),
         lambda: over_seeds([1, 2], confidence),
-        lambda: share(1, 2, confidence),
+        lambda: crossed_mean([1, 2], confidence),
     ):
         with pytest.raises(ValueError, match="confidence must be between 0 and 1"):
             call()

@@ -39,7 +39,7 @@ def answer(headline: pd.DataFrame, portions: pd.DataFrame, correlations: pd.Data
 def noise(headline: pd.DataFrame, confidence: float) -> str:
     """What the intervals are and what is called noise."""
     return (
-        f"Brackets hold {percent(confidence)} bootstrap intervals: of a change, over the {tested(headline)} of its "
+        f"Brackets hold {percent(confidence)} intervals: of a change, over the {tested(headline)} of its "
         "domain; of a correlation, over domains. A change is called worse or better only if its interval leaves out 0; "
         "otherwise it is within noise."
     )
@@ -104,7 +104,7 @@ def _where(correlations: pd.DataFrame) -> str:
     used = correlations[(correlations["change"] == "log_change") & (correlations["distance"] == "mmd")]
     whole, parts = used[used["portion"] == "all"], used[used["portion"] != "all"].dropna(subset=["spearman"])
     if whole["spearman"].isna().any():
-        return "Whether distance to the source corpus goes with the change cannot be said of so few domains."
+        return "Whether distance to the source corpus goes with the change cannot be said of domains so few or alike."
     values = listed(f"{rank(row)} ({row.model})" for row in whole.itertuples())
     if (whole["spearman_high"] < 0).all():
         meaning = "the nearer a domain is to the source corpus, the less adaptation tended to help"

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from odyssey.claims import COUNTED
+
 WIDTH = 100
 
 
@@ -38,9 +40,7 @@ def estimate(row: Any) -> str:
         return ""
     p = "" if math.isnan(row.p) else f", p{'<0.001' if row.p < 0.001 else f'={row.p:.3f}'}"
     seeds = f", {row.seeds} seeds" if row.seeds > 1 else ""
-    value, low, high = (
-        f"{x:.3g}" if "number" in row.statistic else f"{x:+.3g}" for x in (row.value, row.low, row.high)
-    )
+    value, low, high = (f"{x:.3g}" if row.claim in COUNTED else f"{x:+.3g}" for x in (row.value, row.low, row.high))
     interval = "" if math.isnan(row.low) else f" [{low}, {high}]"
     return f"{row.statistic} {value}{interval}{p}, n={row.n}{seeds}; "
 

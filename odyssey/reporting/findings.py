@@ -78,7 +78,7 @@ def no_concentration(headline: pd.DataFrame) -> str:
 
 
 def apart(evidence: pd.DataFrame) -> str:
-    """What domain-specific tokens and all others changed by, at the median domain of each portion."""
+    """What domain-specific tokens and all others changed by: the median domain of each portion."""
     parts = []
     for model, own in evidence.groupby("model", sort=False):
         medians = own.groupby("portion", sort=False)[["specific_change", "others_change"]].median()
@@ -88,8 +88,8 @@ def apart(evidence: pd.DataFrame) -> str:
         )
         parts.append(f"{listed(told)} with {model}")
     return (
-        "Change of the mean NLL on domain-specific tokens against that on all others, in nats per token, at the median "
-        f"domain: {listed(parts, '; ')}."
+        "Change of the mean NLL on domain-specific tokens against that on all others, in nats per token, each the "
+        f"median over domains: {listed(parts, '; ')}."
     )
 
 

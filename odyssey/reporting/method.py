@@ -10,9 +10,9 @@ from typing import Any
 
 from odyssey.corpora import m2d2
 from odyssey.layout import SOURCE
-from odyssey.parameters import OWN, m2d2_by_revision, plain
 from odyssey.published import CORPORA
 from odyssey.reporting import method_claims
+from odyssey.reporting.parameters import OWN, m2d2_by_revision, plain
 from odyssey.reporting.words import listed, percent, span
 from odyssey.sections import SPLITS, HubSource, LocalSource, PublishedModel, Recipe, TrainedModel
 from odyssey.settings import Settings

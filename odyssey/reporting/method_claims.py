@@ -30,15 +30,18 @@ def claims(settings: Settings, units: str) -> str:
         f"A change's {percent(rule.confidence)} interval: the domain's {units}, each with both of its scores, are "
         f"drawn again with replacement, {rule.resamples:,} times, and percentiles of the changes taken, moved outward "
         "where there are few (Hesterberg 2015).",
-        "Means and correlations over domains: the same with domains, but Student's interval for a mean of fewer than "
-        f"{FEW}; p is two-sided, from {rule.resamples:,} random signs (means) or permutations (correlations).",
+        f"Means and correlations over domains: the domains are drawn again, but a mean of fewer than {FEW} has "
+        f"Student's interval and p; else p is two-sided, from {rule.resamples:,} random signs (means) or permutations "
+        "(correlations). Rank correlations' percentiles are not moved.",
         "A claim holds if the interval of its statistic lies on the claimed side, does not hold if it lies on the "
-        "other, and is not testable here if it reaches over both or there is nothing to test it on.",
+        "other, and is not testable here if it reaches over both or there is nothing to test it on. A correlation "
+        f"needs p below {1 - rule.confidence:.2g} besides.",
         "Near and far are the portions of lowest and highest median FD. Claim 1 says always: it does not hold either "
-        f"if more of the far domains got worse beyond noise than chance would have (binomial test, p < {CHANCE:g}). "
-        "Claims 1 and 2 do not hold if the mean goes neither way and domains go both, by the same test.",
-        f"Claims 5 and 6 are of the domains that got worse beyond noise; that up to {HANDFUL} tokens are a handful is "
-        "ours.",
+        f"if a far domain clearly got worse (p < {CHANCE:g} after Bonferroni's correction for the number of domains). "
+        "Claims 1 and 2 do not hold if the mean goes neither way and domains clearly go both.",
+        "Claims 5, 6a and 6c are of the domains that got worse beyond noise. The test curve ends at the scores that "
+        "these were chosen by, so 5c cannot fail, and has no verdict. 6a counts the fewest token ids whose "
+        f"contributions make half of the change; that up to {HANDFUL} are a handful is ours.",
         "The best point of a curve is that of the lowest loss on valid. The stopping rule is asked at single points "
         "of the curves; worse and better are there, unlike elsewhere, those of point values.",
     ]

@@ -9,10 +9,10 @@ import jinja2
 import pandas as pd
 
 from odyssey.claims import HANDFUL
-from odyssey.parameters import parameters
 from odyssey.provenance import PACKAGE
 from odyssey.reporting import findings, page_claims, page_tables
 from odyssey.reporting.captions import QUESTION, answer, noise, sizes, tested
+from odyssey.reporting.parameters import parameters
 from odyssey.reporting.tables import most_degraded
 from odyssey.reporting.words import percent
 from odyssey.science.token_classes import CLASSES

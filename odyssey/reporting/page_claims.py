@@ -8,15 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from odyssey.claims import FAILS, HOLDS, OPEN
+from odyssey.claims import COUNTED, FAILS, HOLDS, OPEN
 from odyssey.reporting.findings import grid, way
 from odyssey.reporting.page_tables import Table, table
 from odyssey.reporting.words import DASH, bounds, number, p_value, percent, signed, significant
 
 SIGNS = {HOLDS: "✓", FAILS: "✗", OPEN: "?"}
 """Before the words of a verdict: neither takes a colour to be told apart."""
-COUNTED = ("6a",)
-"""Claims whose statistic is a count of tokens, which has no sign."""
 
 
 def claim_groups(claims: pd.DataFrame) -> list[dict[str, Any]]:

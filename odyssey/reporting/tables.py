@@ -33,7 +33,7 @@ def headline(
 
     `scores[model, domain]` holds nll_sum (nats), tokens and bytes of "zero_shot" and "adapted";
     `similarity` has one row a domain, and `evidence` one a cell, with change_low, change_high, outcome
-    (worse or better beyond noise, or within it), and units, the number of documents or windows
+    (worse or better beyond noise, or within it), and units, the number of documents or blocks
     (unit) that the interval was made from. Models keep their order; within one, rows are sorted by
     portion (in the order of `similarity`) and then by change, the largest gain first.
     """

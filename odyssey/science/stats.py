@@ -152,14 +152,33 @@ def average(x: ArrayLike, statistic: Statistic, *, confidence: float, resamples:
     return Estimate(value, _interval(draws, confidence, n if statistic == "mean" else None), p, n)
 
 
-def share(successes: int, n: int, confidence: float) -> Interval:
-    """Exact interval of a probability, after `successes` in n trials (Clopper and Pearson 1934).
+def crossed_mean(x: ArrayLike, confidence: float) -> Estimate:
+    """Mean over domains of x, (n_domains, n_seeds) or (n_domains,), averaged over seeds first, with Student's interval.
 
-    Raises ValueError unless 0 <= successes <= n and n > 0.
+    What a seed does to all domains at once does not average out over them, so both spreads count:
+    the variance of the mean is taken as that of the domains' means over their number plus that of
+    the seeds' means over theirs (what neither explains is in both: on the safe side), with the
+    degrees of freedom of Satterthwaite (1946), "An approximate distribution of estimates of
+    variance components". One seed has no spread, and the interval holds for other domains only.
+    NaN are missing; with fewer than 2 domains everything but the value is NaN.
+
+    Raises ValueError if x is empty or a value is infinite.
     """
     _check(confidence)
-    low, high = stats.binomtest(successes, n).proportion_ci(confidence, method="exact")
-    return Interval(float(low), float(high))
+    (values,) = _alike(2, x=x)
+    values = values[~np.isnan(values).all(axis=1)][:, ~np.isnan(values).all(axis=0)]
+    domains, seeds = (np.nanmean(values, axis=axis) for axis in (1, 0)) if values.size else (np.empty(0), np.empty(0))
+    value = float(domains.mean()) if len(domains) else np.nan
+    if len(domains) < 2:
+        return Estimate(value, UNDEFINED, np.nan, len(domains))
+    parts = [(means.var(ddof=1) / len(means), len(means) - 1) for means in (domains, seeds) if len(means) > 1]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return Estimate(value, Interval(value, value), float(value == 0), len(domains))
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    reach = float(stats.t.isf((1 - confidence) / 2, freedom) * np.sqrt(variance))
+    p = float(2 * stats.t.sf(abs(value) / np.sqrt(variance), freedom))
+    return Estimate(value, Interval(value - reach, value + reach), p, len(domains))
 
 
 def _changes(sums: Array) -> Array:

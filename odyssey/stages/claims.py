@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from odyssey import claims
+from odyssey import claims, verdicts
+from odyssey.errors import OdysseyError
 from odyssey.estimates import correlations
 from odyssey.frames import read_frame, write_frame
 from odyssey.layout import Layout
@@ -48,6 +49,8 @@ CURVE_POINTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 
 
 def run(settings: Settings, layout: Layout) -> pd.DataFrame:
     """Write layout.claims: claims.csv and what the verdicts rest on, unless it still holds; return the claims."""
+    if "all" in (about.portion for about in settings.adapted.values()):
+        raise OdysseyError("a portion cannot be called 'all', which stands for all of them; rename it in the study")
     cells = [(model, domain) for model in settings.models for domain in by_portion(settings.adapted)]
     made_from = {
         "inputs": _inputs(settings, layout, cells),
@@ -88,7 +91,7 @@ def _tables(settings: Settings, layout: Layout, cells: list[tuple[str, str]]) ->
     tables = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
     rng = generator(settings.seed, "claims")
     tables["correlations"] = correlations(tables["evidence"], settings.claims, rng)
-    tables["claims"] = claims.judge(tables["evidence"], tables["correlations"], settings.claims, rng)
+    tables["claims"] = verdicts.judge(tables["evidence"], tables["correlations"], settings.claims, rng)
     tables["stopping"] = evaluate_rule({cell: _curve_of(curve) for cell, curve in curves.items()})
     return tables | ({"joins": _joins(settings, layout, cells)} if settings.joins else {})
 
@@ -167,16 +170,20 @@ def _curve_of(table: pd.DataFrame) -> Curve:
 
 def _carriers(table: TokenTable, classes: np.ndarray, shares: Concentration) -> dict[str, Any]:
     """Which tokens carry a cell's change."""
-    newline = classes == NEWLINE
+    newline, rows = classes == NEWLINE, by_class(table, classes).set_index("class")
     apart = specific_and_others(table, classes).set_index("class")["change"]
     return {
-        "tokens_50": shares.of_gross.get(0.5, np.nan),
-        "newline": float(table.contribution[newline].sum()),
-        "other": float(table.contribution[~newline].max()),
-        "newline_first": bool(newline[0]),
+        "tokens_50": shares.of_net.get(0.5, np.nan),
+        "newline_change": rows.loc[NEWLINE, "change"],
+        "newline": _largest(table.contribution[newline]),
+        "other": _largest(table.contribution[~newline]),
         "specific_change": apart[SPECIFIC],
         "others_change": apart[OTHERS],
     }
+
+
+def _largest(contribution: np.ndarray) -> float:
+    return float(contribution.max()) if len(contribution) else np.nan
 
 
 def _joins(settings: Settings, layout: Layout, cells: list[tuple[str, str]]) -> pd.DataFrame:

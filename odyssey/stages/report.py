@@ -90,9 +90,11 @@ def headline(settings: Settings, layout: Layout) -> str:
 def _check(settings: Settings, layout: Layout) -> dict[str, tuple[Path, str]]:
     """{name: (folder, its content's digest)} of the results that the tables and figures are made of."""
     folders = {"similarity": (layout.similarity, "similarity"), "claims": (layout.claims, "claims")}
+    places = {"adapt": layout.adapted, "evaluate": layout.evaluated, "tokens": layout.tokens}
+    places |= {"joins": layout.joined} if settings.joins else {}
     for model in settings.models:
         for domain in settings.adapted:
-            for stage, place in (("adapt", layout.adapted), ("evaluate", layout.evaluated), ("tokens", layout.tokens)):
+            for stage, place in places.items():
                 folders[f"{stage}/{model}/{domain}"] = (place(model, domain), stage)
     return {name: (folder, check_folder(folder, stage, READ.get(stage))) for name, (folder, stage) in folders.items()}
 
@@ -138,11 +140,15 @@ def _claims(settings: Settings, layout: Layout, inputs: Mapping[str, str]) -> di
     made = read_json(layout.claims / MANIFEST)["made_from"]
     of = set(found["evidence"][["model", "domain"]].itertuples(index=False, name=None))
     cells = {(model, domain) for model in settings.models for domain in settings.adapted}
-    if of != cells or made["settings"]["claims"]["confidence"] != settings.claims.confidence:
+    if of != cells or _rules(made["settings"]) != _rules(settings.model_dump(mode="json")):
         raise OdysseyError(f"{layout.claims}: of other cells than the study's, or other rules; run `dvc repro claims`")
     if changed := [name for name, held in made["inputs"].items() if inputs.get(name, held) != held]:
         raise OdysseyError(f"{layout.claims}: made from another result of {changed[0]}; run `dvc repro claims`")
     return found
+
+
+def _rules(held: Mapping[str, Any]) -> list[Any]:
+    return [held[key] for key in ("seed", "claims", "joins")]
 
 
 def _tables(

@@ -9,11 +9,13 @@ from odyssey.layout import Layout
 from odyssey.sections import M2D2Domain
 from odyssey.settings import Settings
 
-UNKNOWN = "window"
+UNKNOWN = "block"
+WINDOWS, BLOCKS = 8, 30
+"""A block is as many windows long, so that it holds whole texts, or shorter if there would be fewer blocks: ours."""
 
 
 def unit(settings: Settings, domain: str) -> str:
-    """`document`; or `window`, as M2D2 does not say which of its rows are of one document."""
+    """`document`; or `block`, as M2D2 does not say which of its rows are of one document."""
     return UNKNOWN if isinstance(settings.domain(domain), M2D2Domain) else "document"
 
 
@@ -22,10 +24,12 @@ def units(
 ) -> tuple[list[str], np.ndarray]:
     """Names of the test split's units, and the unit of each token that is scored, all but the first: int32 (n - 1,).
 
-    `row_of` (n,) is the row of each token. A window is as many tokens as are scored together.
+    `row_of` (n,) is the row of each token. Blocks are stretches of the text: neighbouring windows
+    share documents, and drawn again one by one they would make intervals too narrow.
     """
     if unit(settings, domain) == UNKNOWN:
-        unit_of = np.arange(len(row_of) - 1) // (settings.model(model).context - 1)
+        stride, n = settings.model(model).context - 1, len(row_of) - 1
+        unit_of = np.arange(n) // (stride * min(WINDOWS, max(1, n // stride // BLOCKS)))
         return [str(k) for k in range(int(unit_of.max(initial=-1)) + 1)], unit_of.astype(np.int32)
     names, of_row = np.unique(read_documents(layout.split(domain, "test")), return_inverse=True)
     return names.tolist(), of_row[row_of[1:]].astype(np.int32)
