@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -115,8 +116,8 @@ def report(table: pd.DataFrame, command: str) -> str:
     lines = [
         "# Is the advisor right?",
         "",
-        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()} processor, {packages}. "
-        f"{len(table)} adaptations: seeds {', '.join(map(str, seeds))}, {table['model'].nunique()} sizes, "
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores of an {platform.machine()} processor, "
+        f"{packages}. {len(table)} adaptations: seeds {', '.join(map(str, seeds))}, {table['model'].nunique()} sizes, "
         f"{table['domain'].nunique()} domains; each domain forecast from the others alone.",
         "",
         *LEGEND,

@@ -42,7 +42,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def cells(study: Project) -> dict[str, int]:
     """When each file of each cell was written, in ns."""
     files = study.files(*(f"smoke/{stage}" for stage in CELL_FILES))
-    return {name: path.stat().st_mtime_ns for name, path in files.items()}
+    # A cell is stage/model/domain; what lies above is a stage's own.
+    return {name: path.stat().st_mtime_ns for name, path in files.items() if name.count("/") > 3}
 
 
 def test_every_result_is_there(study: Project) -> None:
