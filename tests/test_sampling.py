@@ -19,6 +19,7 @@ from odyssey.layout import Layout
 from odyssey.science.copies import keep_originals, shingle_ids
 from odyssey.science.rows import pack, paragraphs
 from odyssey.science.splits import generator, split_documents
+from odyssey.sections import SPLITS, LocalDomain
 from odyssey.settings import Settings
 from odyssey.stages import sample
 from odyssey.store import sha256
@@ -63,6 +64,15 @@ def test_no_kept_text_is_half_in_another(texts: list[str]) -> None:
     kept = [texts[i] for i in keep_originals(texts, 3, 0.5)]
     for a, b in combinations(kept, 2):
         assert _containment(a, b, 3) < 0.5
+
+
+@given(st.lists(WORDS, max_size=8), st.lists(WORDS, max_size=6))
+def test_late_texts_do_not_change_which_others_are_kept(texts: list[str], late: list[str]) -> None:
+    kept = keep_originals(texts + late, 3, 0.5, [False] * len(texts) + [True] * len(late))
+    assert [i for i in kept if i < len(texts)] == keep_originals(texts, 3, 0.5)
+    # And none of them is a copy of another.
+    twice = [False] * len(texts) + [True] * len(texts)
+    assert keep_originals(texts * 2, 3, 0.5, twice) == keep_originals(texts, 3, 0.5)
 
 
 def test_splits_share_no_document_and_shrink_in_proportion() -> None:
@@ -161,6 +171,35 @@ def test_same_seed_same_bytes_other_seed_other_rows(smoke_settings: Settings, sa
     domain = next(iter(smoke_settings.domains))
     for path in (Layout.source.fget, lambda layout: layout.split(domain, "train")):  # type: ignore[attr-defined]
         assert sha256(path(again)) == sha256(path(sampled)) != sha256(path(other))
+
+
+def test_a_users_texts_leave_all_other_corpora_as_they_are(
+    smoke_settings: Settings, sampled: Layout, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where they hold longer versions of what the study has: the user's go."""
+    layout, texts = Layout(tmp_path / "data"), tmp_path / "texts" / "mine"
+    sample.run(smoke_settings, layout)
+    texts.mkdir(parents=True)
+    for k, text in enumerate(list(_documents(sampled.source).values())[:3]):
+        (texts / f"copy{k}.txt").write_text(text + " and more of the same kind")
+    for k in range(30):
+        (texts / f"own{k}.txt").write_text(" ".join(f"w{k}x{i}" for i in range(40)))
+    mine = LocalDomain(corpus="local", path=str(texts), portion="mine")
+    added = smoke_settings.model_copy(update={"domains": {**smoke_settings.domains, "mine": mine}})
+    capsys.readouterr()
+    sample.run(added, layout)
+    assert "the source corpus is as it was" in capsys.readouterr().out
+    assert sha256(layout.source) == sha256(sampled.source)
+    for name in smoke_settings.domains:
+        for split in SPLITS:
+            assert sha256(layout.split(name, split)) == sha256(sampled.split(name, split))
+    held = {name for split in SPLITS for name in _documents(layout.split("mine", split))}
+    assert len(held) > 20
+    assert held <= {f"mine/own{k}.txt:1" for k in range(30)}
+    # A portion is a label: another one is no reason to read anything again.
+    renamed = added.model_copy(update={"domains": added.domains | {"mine": mine.model_copy(update={"portion": "b"})}})
+    sample.run(renamed, layout)
+    assert "0 of 6 corpora" in capsys.readouterr().out
 
 
 def test_a_domain_without_text_is_refused(smoke_settings: Settings, tmp_path: Path) -> None:

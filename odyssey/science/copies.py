@@ -34,18 +34,19 @@ def shingle_ids(texts: Sequence[str], words: int) -> tuple[np.ndarray, np.ndarra
     return ids, bounds
 
 
-def keep_originals(texts: Sequence[str], words: int, threshold: float) -> list[int]:
+def keep_originals(texts: Sequence[str], words: int, threshold: float, late: Sequence[bool] | None = None) -> list[int]:
     """Indices, ascending, of the texts that are not near-copies of kept ones.
 
-    Texts are taken longest first (ties by position); one is left out if at least
-    `threshold` of its shingles stand in texts kept before it, together. So a short text
-    contained in a longer one goes, and no kept text has that share in any longer kept one.
+    Texts are taken longest first (ties by position), those that are `late` after all others; one is
+    left out if at least `threshold` of its shingles stand in texts kept before it, together. So a
+    short text contained in a longer one goes, no kept text has that share in any taken before it,
+    and late texts do not change which of the others are kept.
     """
     ids, bounds = shingle_ids(texts, words)
     sizes = np.diff(bounds)
     seen = np.zeros(int(ids.max()) + 1 if len(ids) else 0, dtype=bool)
     kept = []
-    for index in np.argsort(-sizes, kind="stable"):
+    for index in np.lexsort((-sizes, np.zeros(len(texts)) if late is None else np.asarray(late))):
         own = ids[bounds[index] : bounds[index + 1]]
         if len(own) and seen[own].mean() < threshold:
             kept.append(int(index))

@@ -7,7 +7,7 @@ texts, are made together: near-copies are looked for over all of them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from odyssey.corpora.parquet import Row, write_rows
 from odyssey.corpora.writer import RowWriter
 from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, SUMMARY, Layout
+from odyssey.progress import bar
 from odyssey.provenance import code_digest, versions
 from odyssey.published import CORPORA, check_licenses
 from odyssey.science.copies import keep_originals
@@ -32,7 +33,7 @@ from odyssey.sections import (
     TrainedModel,
 )
 from odyssey.settings import TEXTS, Settings
-from odyssey.store import digest, missing, new_folder, prune, read_json, unfinished, write_json
+from odyssey.store import content_digest, digest, missing, new_folder, prune, read_json, unfinished, write_json
 
 
 def run(settings: Settings, layout: Layout, root: Path = Path()) -> None:
@@ -102,14 +103,16 @@ def _sample_documents(
     made_from = {
         **origin,
         "settings": {"seed": settings.seed, "sample": settings.sample.model_dump(exclude={"workers"})},
-        "corpora": {name: about.model_dump() for name, about in corpora.items()},
+        "corpora": {name: about.model_dump(exclude={"portion"}) for name, about in corpora.items()},
         "texts": documents.fingerprint(corpora, root),
     }
     cells = unfinished(list(corpora), layout.corpus, lambda name: made_from, "sample", unit="corpora of documents")
     if not cells:
         return
+    before = content_digest(layout.corpus(SOURCE))
     found = documents.read(corpora, root)
-    rows = _rows(settings, found.documents)
+    users = (name for name, about in corpora.items() if isinstance(about, LocalSource | LocalDomain))
+    rows = _rows(settings, found.documents, {document for name in users for document in found.own[name]})
     own = {name: [document for document in ids if document in rows] for name, ids in found.own.items()}
     pool = set(own.pop(SOURCE, ()))
     dealt: dict[str, dict[str, list[Row]]] = {}
@@ -119,7 +122,7 @@ def _sample_documents(
     if SOURCE in corpora:
         dealt[SOURCE] = _draw_source(settings, sorted(pool), rows)
         own[SOURCE] = sorted(pool)
-    for name, folder, _ in cells:
+    for name, folder, _ in bar(cells, "sample", unit="corpora", brief=True):
         with new_folder(folder, made_from) as temporary:
             for split, taken in dealt[name].items():
                 write_rows(temporary / f"{split}.parquet", taken)
@@ -127,6 +130,10 @@ def _sample_documents(
             summary: dict[str, Any] = dict(counts["rows"]) if name == SOURCE else dict(counts)
             write_json(temporary / SUMMARY, {**summary, "population_rows": sum(len(rows[d]) for d in own[name])})
     print(f"sample: {', '.join(f'{name}: {sum(map(len, s.values()))} rows' for name, s in dealt.items())}")
+    if before is not None and SOURCE in corpora:
+        same = before == content_digest(layout.corpus(SOURCE))
+        told = "is as it was: nothing" if same else "is another one now: all"
+        print(f"sample: the source corpus {told} that was made from it has to be made again")
 
 
 def _deal(
@@ -156,11 +163,17 @@ def _draw_source(settings: Settings, pool: Sequence[str], rows: Mapping[str, lis
     return drawn
 
 
-def _rows(settings: Settings, found: Sequence[Document]) -> dict[str, list[Row]]:
-    """Rows by document, near-copies and short documents left out."""
+def _rows(settings: Settings, found: Sequence[Document], users: Collection[str]) -> dict[str, list[Row]]:
+    """Rows by document, near-copies and short documents left out.
+
+    Of documentation and a user's own document (its id in `users`) the documentation is kept: so
+    texts that are added to a study leave its other corpora as they are.
+    """
     rules = settings.sample
     long = [d for d in found if len(d.text.split()) >= rules.min_document_words]
-    originals = [long[i] for i in keep_originals([d.text for d in long], rules.shingle_words, rules.near_copy)]
+    late = [d.id in users for d in long]
+    texts = bar([d.text for d in long], "find near-copies", unit="documents", brief=True)
+    originals = [long[i] for i in keep_originals(texts, rules.shingle_words, rules.near_copy, late)]
     print(f"sample: {len(found)} documents, {len(long)} long enough, {len(originals)} without near-copies")
     return {d.id: _number(d.id, pack(paragraphs(d.text), rules.row_words)) for d in originals}
 
