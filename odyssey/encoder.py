@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from odyssey.corpora import hub
 from odyssey.errors import OdysseyError
+from odyssey.progress import doing
 from odyssey.store import sha256 as file_sha256
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ def load_encoder(name: str, sha256: str | None, revision: str | None = None) -> 
         raise OdysseyError(f"encoder '{name}': a package's weights are only used with their sha256; set embed.sha256")
     folder = encoder_folder(name, revision)
     found = _check_weights(folder, sha256)
+    with doing(f"loading {name}"):
+        return _load(name, folder, found)
 
+
+def _load(name: str, folder: Path, found: str) -> Encoder:
     import torch
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging

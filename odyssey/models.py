@@ -14,7 +14,7 @@ import numpy as np
 from odyssey.corpora import hub
 from odyssey.errors import OdysseyError
 from odyssey.layout import PUBLISHED
-from odyssey.progress import bar
+from odyssey.progress import bar, doing, verbose
 from odyssey.science.windows import windows
 from odyssey.sections import Architecture, Precision
 from odyssey.store import read_json, sha256, write_json
@@ -84,6 +84,11 @@ def load(name: str | Path, precision: Precision = "float32", *, revision: str | 
     checkpoint does not hold (transformers would initialise them at random and go on).
     """
     folder = _checkpoint_folder(name, revision)
+    with doing(f"loading {name}"):
+        return _load(name, folder, precision)
+
+
+def _load(name: str | Path, folder: Path, precision: Precision) -> Loaded:
     quieten()
     import torch
     from safetensors import SafetensorError
@@ -231,6 +236,8 @@ def _length(span: tuple[int, int]) -> int:
 def quieten() -> None:
     """Keep transformers' notices and bars off the terminal."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if verbose():
+        return
     from transformers.utils import logging
 
     logging.set_verbosity_error()

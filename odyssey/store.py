@@ -116,8 +116,11 @@ def unfinished(
     unit: str = "domains",
 ) -> list[Cell]:
     """The cells that are not there or no longer hold; says how many are kept."""
-    cells = [(name, place(name), made_from(name)) for name in names]
-    waiting = [cell for cell in cells if not is_current(*cell[1:])]
+    waiting: list[Cell] = []
+    for name in bar(names, f"{label}, what is there", unit=unit, brief=True):  # large checkpoints are hashed
+        cell = (name, place(name), made_from(name))
+        if not is_current(*cell[1:]):
+            waiting.append(cell)
     print(f"{label}: {len(waiting)} of {len(names)} {unit} to do, {len(names) - len(waiting)} kept")
     return waiting
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from odyssey.errors import OdysseyError
-from odyssey.progress import bar
+from odyssey.progress import bar, doing, verbose
 from odyssey.sections import Recipe
 
 if TYPE_CHECKING:
@@ -66,12 +66,13 @@ def train(
     shuffle: np.random.Generator | None = None,
     probe: Callable[[int], None] | None = None,
     probe_steps: Sequence[int] = (),
+    on_step: Callable[[Step], None] | None = None,
 ) -> list[Step]:
     """Train a model, in place, on blocks (n, context) of token ids.
 
     Sequences come in their order, or reshuffled for each epoch by `shuffle`; `seed` is for
     dropout, where the model has any. `probe(step)` is called with the model in evaluation mode
-    once that many steps are done, for each of `probe_steps`, 0 included.
+    once that many steps are done, for each of `probe_steps`, 0 included; `on_step` is told of every step.
 
     Raises OdysseyError on a loss that is not finite, naming `label` and the step.
     """
@@ -79,7 +80,7 @@ def train(
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _train(model, blocks, recipe, learning_rate, label, shuffle, probe, probe_steps)
+        return _train(model, blocks, recipe, learning_rate, label, shuffle, probe, probe_steps, on_step)
 
 
 def _train(
@@ -91,10 +92,12 @@ def _train(
     shuffle: np.random.Generator | None,
     probe: Callable[[int], None] | None,
     probe_steps: Sequence[int],
+    on_step: Callable[[Step], None] | None,
 ) -> list[Step]:
     import torch
 
-    engine = _engine(model, recipe, learning_rate, n_steps(len(blocks), recipe))
+    with doing("starting DeepSpeed"):
+        engine = _engine(model, recipe, learning_rate, n_steps(len(blocks), recipe))
     steps: list[Step] = []
     tokens = 0
 
@@ -120,6 +123,8 @@ def _train(
                     )
                 tokens += batch.numel()
                 steps.append(Step(len(steps) + 1, tokens, nll, used))
+                if on_step is not None:
+                    on_step(steps[-1])
                 progress.update(batch.numel())
                 look(len(steps))
     model.eval()
@@ -160,11 +165,12 @@ def _engine(model: PreTrainedModel, recipe: Recipe, learning_rate: float, steps:
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    level = logging.INFO if verbose() else logging.ERROR
+    logging.getLogger("DeepSpeed").setLevel(level)
     import deepspeed
     from deepspeed.utils import logger
 
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(level)
     # DeepSpeed would ask compilers which of its C++ parts can be built, and build one for
     # collectives between processes of a machine. None is used here, and a machine may have no
     # compiler: the answer is given beforehand.

@@ -217,7 +217,7 @@ def run(
     def look(step: int) -> None:
         nonlocal nll
         clock.stop()
-        nll = models.token_nll(network, dealt.held_out.ids, context, MICRO_TOKENS)
+        nll = models.token_nll(network, dealt.held_out.ids, context, MICRO_TOKENS, label="probe, held-out")
         seen = min(step * how.batch_size * context, data.size)
         points.append((seen, float((nll - zero_shot.nll).mean(dtype=np.float64))))
         clock.start()

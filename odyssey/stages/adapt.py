@@ -15,6 +15,7 @@ from odyssey.provenance import code_digest, versions
 from odyssey.science.windows import blocks
 from odyssey.settings import Settings
 from odyssey.stages.cells import chosen_models, missing_cells, split_digests
+from odyssey.stages.watching import Curves, Watch, nobody
 from odyssey.store import check_folder, new_folder, write_csv
 
 if TYPE_CHECKING:
@@ -23,13 +24,23 @@ if TYPE_CHECKING:
 CURVES = ("train_start", "valid", "test")
 
 
-def run(settings: Settings, layout: Layout, *, model: str | None = None, domain: str | None = None) -> None:
-    """Adapt each model to each domain, or those given; finished cells are left alone."""
+def run(
+    settings: Settings,
+    layout: Layout,
+    *,
+    model: str | None = None,
+    domain: str | None = None,
+    watch: Watch = nobody,
+) -> None:
+    """Adapt each model to each domain, or those given; finished cells are left alone.
+
+    `watch` is told of the curves as they grow.
+    """
     for name in chosen_models(settings, model, layout.data / "adapt"):
-        _run_model(settings, layout, name, domain)
+        _run_model(settings, layout, name, domain, watch)
 
 
-def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None) -> None:
+def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None, watch: Watch) -> None:
     chosen = settings.model(model)
     how = {"engine": settings.adapt.engine.model_dump(), "batch_tokens": settings.evaluate.batch_tokens}
     base = check_folder(layout.pretrained(model), "pretrain")
@@ -50,12 +61,12 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
         }
 
     for name, folder, origin in missing_cells(settings, model, domain, layout.adapted, made_from, "adapt"):
-        with new_folder(folder, origin, how) as temporary:
-            _adapt(settings, layout, model, name, temporary)
+        with watch(model, name, origin) as curves, new_folder(folder, origin, how) as temporary:
+            _adapt(settings, layout, model, name, temporary, curves)
         models.free_memory()
 
 
-def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: Path) -> None:
+def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: Path, watched_by: Curves) -> None:
     from odyssey.training import Step, n_steps, train
 
     recipe, rules, chosen = settings.adapt, settings.evaluate, settings.model(model)
@@ -74,8 +85,14 @@ def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: 
     curves: list[tuple[Any, ...]] = []
 
     def probe(step: int) -> None:
-        nll = [models.token_nll(network, ids[name], context, rules.batch_tokens).mean(dtype=float) for name in CURVES]
+        nll = [
+            models.token_nll(
+                network, ids[name], context, rules.batch_tokens, label=f"{model} on {domain}, {name}"
+            ).mean(dtype=float)
+            for name in CURVES
+        ]
         curves.append((step, min(step * recipe.batch_size * context, data.size), step / steps, *map(float, nll)))
+        watched_by.point(step, curves[-1][3:])
 
     log = train(
         network,
@@ -86,6 +103,7 @@ def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: 
         label=f"{model} on {domain}",
         probe=probe,
         probe_steps=points,
+        on_step=lambda step: watched_by.step(step.step, step.nll, step.learning_rate),
     )
     if curves[0][3:] == curves[-1][3:]:
         raise OdysseyError(f"{model} on {domain}: training changed nothing; is the learning rate 0?")

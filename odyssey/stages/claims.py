@@ -14,6 +14,7 @@ from odyssey.estimates import correlations
 from odyssey.frames import read_frame, write_frame
 from odyssey.layout import Layout
 from odyssey.portions import by_portion
+from odyssey.progress import bar
 from odyssey.provenance import code_digest, versions
 from odyssey.science import stats
 from odyssey.science.attribution import (
@@ -87,7 +88,10 @@ def _tables(settings: Settings, layout: Layout, cells: list[tuple[str, str]]) ->
     """What the stage writes, by name."""
     similarity = read_frame(layout.similarity / "similarity.csv").set_index("domain")
     curves = {cell: read_frame(layout.adapted(*cell) / "curves.csv") for cell in cells}
-    parts = [_cell(settings, layout, model, domain, similarity, curves[model, domain]) for model, domain in cells]
+    parts = [
+        _cell(settings, layout, model, domain, similarity, curves[model, domain])
+        for model, domain in bar(cells, "claims", unit="cells")
+    ]
     tables = {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}
     rng = generator(settings.seed, "claims")
     tables["correlations"] = correlations(tables["evidence"], settings.claims, rng)

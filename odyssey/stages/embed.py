@@ -24,9 +24,6 @@ from odyssey.science.splits import generator
 from odyssey.settings import Settings
 from odyssey.store import check_file, missing, new_folder, prune, read_json, write_json
 
-LONG = 10_000
-"""Rows from which a corpus gets a progress bar of its own."""
-
 
 def run(settings: Settings, layout: Layout) -> None:
     """Write a cell for the source corpus and each domain: vectors.npy, float32 (n, d), and summary.json."""
@@ -88,8 +85,7 @@ def _texts(settings: Settings, layout: Layout, name: str) -> tuple[list[str], in
 def _embed(settings: Settings, layout: Layout, name: str, encoder: Encoder, folder: Path) -> None:
     """Write the cell of a corpus: texts drawn of it as vectors."""
     rows, population = _texts(settings, layout, name)
-    # A bar of its own only where it takes long.
-    with bar(label=f"embed {name}", total=len(rows), unit="row", disable=len(rows) < LONG) as progress:
+    with bar(label=f"embed {name}", total=len(rows), unit="rows") as progress:
         x = encode(encoder, rows, settings.embed.batch_size, progress.update)
     np.save(folder / layout.embedding(name).name, x, allow_pickle=False)
     about: dict[str, Any] = {

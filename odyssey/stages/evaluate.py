@@ -57,7 +57,8 @@ def _evaluate(
     scores: dict[str, Any] = {"context": context, "separator": rules.separator}
     scores["parameters"] = models.parameters(network)
     for label, scorer in (("zero_shot", network), ("adapted", adapted)):
-        nll = models.token_nll(scorer, ids, context, rules.batch_tokens)
+        told = f"{model} on {domain}, {label.replace('_', '-')}"
+        nll = models.token_nll(scorer, ids, context, rules.batch_tokens, label=told)
         np.save(folder / f"{label}.npy", nll)
         scores[label] = Score.of(nll, n_bytes).as_dict()
     np.save(folder / "token_ids.npy", ids[1:])

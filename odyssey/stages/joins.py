@@ -134,7 +134,10 @@ def _score(
 ) -> dict[Join, np.ndarray]:
     """NLL of the tokens of each test."""
     context, batch_tokens = settings.model(model).context, settings.evaluate.batch_tokens
-    return {way: models.token_nll(network, test.ids, context, batch_tokens) for way, test in tests.items()}
+    return {
+        way: models.token_nll(network, test.ids, context, batch_tokens, label=f"{model} on rows joined by {way}")
+        for way, test in tests.items()
+    }
 
 
 def _adapted(settings: Settings, layout: Layout, model: str, domain: str, way: Join, separator: str) -> PreTrainedModel:

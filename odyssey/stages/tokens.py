@@ -15,6 +15,7 @@ import numpy as np
 from odyssey import models, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.layout import SUMMARY, Layout
+from odyssey.progress import bar
 from odyssey.provenance import code_digest, versions
 from odyssey.science.splits import generator
 from odyssey.science.token_classes import classify, keyness, specific
@@ -149,10 +150,13 @@ def _analyse(
     # A chunk is a text of its own: its first token is not predicted.
     predicted = np.concatenate([chunk[1:] for chunk in chunks])
     context = settings.model(model).context
-    before, after = (
-        np.concatenate([models.token_nll(n, chunk, context, settings.evaluate.batch_tokens) for chunk in chunks])
-        for n in networks
-    )
+    batch_tokens = settings.evaluate.batch_tokens
+
+    def score(side: str, network: PreTrainedModel) -> np.ndarray:
+        told = bar(chunks, f"{model} on {domain}, {split}, {side}", unit="chunks")
+        return np.concatenate([models.token_nll(network, chunk, context, batch_tokens) for chunk in told])
+
+    before, after = map(score, ("zero-shot", "adapted"), networks)
     table = token_table(predicted, before, after)
     names = map(display, tokenization.token_texts(tokenizer, table.token_id.tolist()))
     write_csv(
