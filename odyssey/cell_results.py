@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from odyssey.errors import OdysseyError
+from odyssey.frames import read_frame
 from odyssey.layout import SUMMARY
 from odyssey.record import Metric, Record, as_text, flatten, read_rows
 from odyssey.science.perplexity import Score
-from odyssey.store import read_json
+from odyssey.store import MANIFEST, digest, read_json
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHANGE, ZERO_SHOT, ADAPTED, MMD, FD = "Change", "PPL zero-shot", "PPL adapted", "MMD", "FD"
+"""Metrics that answer the study's question: perplexities, adapted minus zero-shot, distances to the source corpus.
+
+MLflow's page of compared runs draws the first metric by name against the first parameter by name, and its
+tables have no room for longer heads: hence the capitals, which come before all other names.
+"""
 CURVES = ("train_start", "valid", "test")
+CURVE_METRICS = (*(f"nll/{name}" for name in CURVES), "nll/train", "learning_rate")
+"""Metrics by optimiser step."""
+TRAINED = "odyssey.trained"
+"""Tag with the digest of what a cell was trained from: by it a run that was live is found again."""
 
 
 def _add_similarity(record: Record, folder: Path) -> None:
@@ -20,21 +35,39 @@ def _add_similarity(record: Record, folder: Path) -> None:
     domain = record.tags["domain"]
     if domain not in rows:
         raise OdysseyError(f"{folder / 'similarity.csv'}: no domain '{domain}'; run `dvc repro similarity`")
-    columns = ("mmd", "fd", "n_source", "n_target", "d")
-    record.metrics += [Metric(f"similarity/{column}", float(rows[domain][column])) for column in columns]
+    row = rows[domain]
+    for name, column in ((FD, "fd"), (MMD, "mmd")):
+        record.metrics.append(Metric(name, _shown(float(row[column]))))
+        record.params[name] = f"{float(row[column]):.4f}"
+    record.metrics += [Metric(f"similarity/{column}", float(row[column])) for column in ("n_source", "n_target", "d")]
 
 
 def _add_adapt(record: Record, folder: Path) -> None:
     """Curves by optimiser step: NLL in nats per token, learning rate."""
-    record.curves = [{key: float(value) for key, value in row.items()} for row in read_rows(folder / "curves.csv")]
-    for row in record.curves:
-        record.metrics += [Metric(f"nll/{name}", row[name], int(row["step"])) for name in CURVES]
+    for row in read_rows(folder / "curves.csv"):
+        record.metrics += curve_point(int(row["step"]), [float(row[name]) for name in CURVES])
     for loss in read_rows(folder / "loss.csv"):
-        step = int(loss["step"])
-        record.metrics.append(Metric("nll/train", float(loss["nll"]), step))
-        record.metrics.append(Metric("learning_rate", float(loss["learning_rate"]), step))
+        record.metrics += loss_point(int(loss["step"]), float(loss["nll"]), float(loss["learning_rate"]))
+    record.tags[TRAINED] = trained(
+        record.tags["model"], record.tags["domain"], read_json(folder / MANIFEST)["made_from"]
+    )
     for name in ("curves.csv", "loss.csv"):
         record.files[f"results/{name}"] = folder / name
+
+
+def trained(model: str, domain: str, made_from: Mapping[str, Any]) -> str:
+    """Digest of what a cell's model is trained from."""
+    return digest([model, domain, made_from])
+
+
+def curve_point(step: int, nll: Sequence[float]) -> list[Metric]:
+    """A point of the curves after so many optimiser steps: NLL of CURVES' texts, in nats per token, test first."""
+    return [Metric(f"nll/{name}", value, step) for name, value in zip(CURVES, nll, strict=True)][::-1]
+
+
+def loss_point(step: int, nll: float, learning_rate: float) -> list[Metric]:
+    """A training step's NLL, in nats per token, and its learning rate."""
+    return [Metric("nll/train", nll, step), Metric("learning_rate", learning_rate, step)]
 
 
 def _add_evaluate(record: Record, folder: Path) -> None:
@@ -42,25 +75,26 @@ def _add_evaluate(record: Record, folder: Path) -> None:
     scores = read_json(folder / "scores.json")
     before, after = (Score(**scores[name]) for name in ("zero_shot", "adapted"))
     values = {
+        CHANGE: _shown(after.perplexity - before.perplexity),
+        ZERO_SHOT: _shown(before.perplexity),
+        ADAPTED: _shown(after.perplexity),
+        "change/ratio": after.perplexity / before.perplexity,
+        "bits_per_byte/zero_shot": before.bits_per_byte,
+        "bits_per_byte/adapted": after.bits_per_byte,
+        "bits_per_byte/change": after.bits_per_byte - before.bits_per_byte,
         "nll_sum/zero_shot": before.nll_sum,
         "nll_sum/adapted": after.nll_sum,
         "scored/tokens": after.tokens,
         "scored/bytes": after.bytes,
-        **_compare("perplexity", before.perplexity, after.perplexity),
-        **_compare("bits_per_byte", before.bits_per_byte, after.bits_per_byte),
     }
     record.metrics += [Metric(key, float(value)) for key, value in values.items()]
     record.params["evaluate.context"] = as_text(scores["context"])
     record.files["results/scores.json"] = folder / "scores.json"
 
 
-def _compare(name: str, before: float, after: float) -> dict[str, float]:
-    return {
-        f"{name}/zero_shot": before,
-        f"{name}/adapted": after,
-        f"{name}/change": after - before,
-        f"{name}/ratio": after / before,
-    }
+def _shown(value: float) -> float:
+    """Seven significant digits: tables of MLflow show every digit there is. All of them are in the files."""
+    return float(f"{value:.7g}")
 
 
 def _add_tokens(record: Record, folder: Path) -> None:
@@ -69,8 +103,20 @@ def _add_tokens(record: Record, folder: Path) -> None:
     record.params["tokens.newline_ids"] = as_text(summary.pop("newline_ids", []))
     for key, value in flatten(summary, "_"):
         record.metrics.append(Metric(f"token_analysis/{key}", float(value)))
-    for split in ("train", "test"):
-        record.tables[f"tokens/{split}.json"] = folder / f"{split}.csv"
+    for split in ("test", "train"):  # the first one is what opens
+        record.tables[f"tokens/{split}.json"] = _token_table(folder, split)
+
+
+def _token_table(folder: Path, split: str) -> pd.DataFrame:
+    """A split's tokens, the most harmful first, to be read in MLflow's UI; NLL and changes in nats.
+
+    Tokens are quoted: the UI swallows blanks, and takes a token that is a number for a place in
+    the list. All digits are in the stage's own file.
+    """
+    table = read_frame(folder / f"{split}.csv").sort_values("contribution", ascending=False, kind="stable")
+    table["token"] = [f"'{token}'" for token in table["token"]]
+    columns = ["token", "contribution", "change", "nll_before", "nll_after", "count", "token_id"]
+    return table[columns].round({"contribution": 5, "change": 3, "nll_before": 3, "nll_after": 3})
 
 
 def _add_claims(record: Record, folder: Path) -> None:
@@ -79,9 +125,9 @@ def _add_claims(record: Record, folder: Path) -> None:
     if not rows:
         raise OdysseyError(f"{folder / 'evidence.csv'}: nothing of this model and domain; run `dvc repro claims`")
     row = rows[0]
-    names = {"change": "perplexity/change", "log_change": "log_change"}
-    values = {f"{key}_{end}": row[f"{column}_{end}"] for column, key in names.items() for end in ("low", "high")}
-    values |= {key: row[key] for key in ("log_change", "best_fraction")}
+    names = {"change": "change/perplexity", "log_change": "change/log"}
+    values = {"change/log": row["log_change"], "best_fraction": row["best_fraction"]}
+    values |= {f"{key}_{end}": row[f"{column}_{end}"] for column, key in names.items() for end in ("low", "high")}
     # A test split of one document has no interval.
     record.metrics += [Metric(key, float(value)) for key, value in values.items() if value]
     record.tags["outcome"] = row["outcome"]

@@ -7,10 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from odyssey.errors import OdysseyError
 from odyssey.store import digest, sha256
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAME_LENGTH = 25
 """Characters of a run's name that the UI shows."""
@@ -48,23 +51,22 @@ class Record:
     params: dict[str, str] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
     data: list[Data] = field(default_factory=list)
-    tables: dict[str, Path] = field(default_factory=dict)
-    """CSV file by the name of the JSON table that it becomes."""
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """Table by the name of the JSON artifact that it becomes."""
     files: dict[str, Path] = field(default_factory=dict)
     """Local file by artifact path."""
     texts: dict[str, str] = field(default_factory=dict)
     """Text by artifact path."""
-    curves: list[dict[str, float]] = field(default_factory=list)
-    """Rows of curves.csv, to be drawn."""
     enclosed: dict[str, Path] = field(default_factory=dict)
     """More files by artifact path, of which the identity does not depend."""
 
     def digest(self) -> str:
         """sha256 of the content: parameters, numbers, and the bytes of all files."""
-        hashes = {name: sha256(path) for name, path in {**self.tables, **self.files}.items()}
+        hashes = {name: sha256(path) for name, path in self.files.items()}
+        tables = {name: table.to_csv(index=False) for name, table in self.tables.items()}
         numbers = [[m.key, repr(m.value), m.step] for m in self.metrics]
         data = [[d.name, d.md5, d.context] for d in self.data]
-        return digest([self.name, self.params, numbers, data, hashes, self.texts])
+        return digest([self.name, self.params, numbers, data, hashes, tables, self.texts])
 
 
 def fit(name: str) -> str:

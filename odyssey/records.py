@@ -7,15 +7,17 @@ digest at any commit, on any machine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from odyssey.cell_results import READERS
+from odyssey.cell_results import CHANGE, READERS
+from odyssey.description import DRAWINGS, fluid
 from odyssey.errors import OdysseyError
+from odyssey.frames import read_frame
 from odyssey.layout import SOURCE, SUMMARY, Layout
-from odyssey.record import Data, Metric, Record, as_text, fit, flatten, read_rows
+from odyssey.record import Data, Metric, Record, as_text, fit, flatten
 from odyssey.sections import SPLITS
 from odyssey.settings import Settings
 from odyssey.store import MANIFEST, check_file, check_folder, content_digest, digest, read_json
@@ -24,8 +26,6 @@ CELL_STAGES = ("similarity", "adapt", "evaluate", "tokens", "claims")
 """Stages whose results a (model, domain) run shows."""
 READ = {"adapt": ("curves.csv", "loss.csv")}
 """Files of a cell that are read, where that is not all: checkpoints are large, and not looked at here."""
-TAG_LENGTH = 8000
-"""Characters of a tag that MLflow keeps."""
 SETTINGS = "odyssey.settings"
 """Tag of a summary run by which other seeds of the same study are found."""
 
@@ -38,18 +38,8 @@ def cell_record(
     Raises OdysseyError naming the stage to run where a result is absent, damaged, or made
     from another state of what it builds on.
     """
-    record = Record(
-        name=fit(f"{model} {domain}"),
-        tags={
-            "study": settings.study,
-            "model": model,
-            "domain": domain,
-            "portion": settings.domain(domain).portion,
-            "seed": str(settings.seed),
-        },
-        params=_params(settings, model, domain),
-        data=_datasets(layout, domain),
-    )
+    record = new_record(settings, model, domain)
+    record.data = _datasets(layout, domain)
     folders = {stage: _folder(layout, stage, model, domain) for stage in CELL_STAGES if stage in stages}
     for stage, folder in folders.items():
         check_folder(folder, stage, READ.get(stage))
@@ -58,7 +48,16 @@ def cell_record(
         READERS[stage](record, folder)
         record.enclosed[f"manifests/{stage}.json"] = folder / MANIFEST
     record.tags["code"] = digest({stage: _made_from(folder).get("code") for stage, folder in folders.items()})
+    # The metric logged first is the one that MLflow's page of compared runs shows.
+    record.metrics.sort(key=lambda metric: metric.key != CHANGE)
     return record
+
+
+def new_record(settings: Settings, model: str, domain: str) -> Record:
+    """The run of one (model, domain) before there are results: name, tags and parameters."""
+    tags = {"study": settings.study, "model": model, "domain": domain, "portion": settings.domain(domain).portion}
+    tags["seed"] = str(settings.seed)
+    return Record(name=fit(f"{model} {domain}"), tags=tags, params=_params(settings, model, domain))
 
 
 def finished_stages(settings: Settings, layout: Layout, model: str, domain: str) -> list[str]:
@@ -87,13 +86,12 @@ def summary_record(settings: Settings, layout: Layout) -> Record:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.name != MANIFEST:
                 record.files[path.relative_to(layout.data).as_posix()] = path
-    record.tables["claims.json"] = layout.claims / "claims.csv"
+    record.tables["claims.json"] = read_frame(layout.claims / "claims.csv")
     for key, value in flatten(read_json(layout.report / "metrics.json"), "/"):
         record.metrics.append(Metric(key, float(value)))
     record.texts["params.yaml"] = yaml.safe_dump(effective, sort_keys=False, allow_unicode=True)
-    record.tags["mlflow.note.content"] = _description(
-        settings, read_rows(layout.report / "tables" / "headline.csv"), read_rows(layout.claims / "claims.csv")
-    )
+    for path in sorted(layout.report.glob("figures/*.svg")):
+        record.texts[f"{DRAWINGS}/{path.name}"] = fluid(path.read_text(encoding="utf-8"))
     record.tags["code"] = digest(made_from.get("code"))
     return record
 
@@ -111,7 +109,9 @@ def _params(settings: Settings, model: str, domain: str) -> dict[str, str]:
         "model": {"name": model, **settings.model(model).model_dump(mode="json")},
         "domain": {"name": domain, **settings.domain(domain).model_dump(mode="json")},
     }
-    return {key: as_text(value) for key, value in flatten({**shared, **own}, ".")}
+    # Beside MMD and FD, among what MLflow's page of compared runs draws by itself.
+    named = {"Portion": settings.domain(domain).portion}
+    return named | {key: as_text(value) for key, value in flatten({**shared, **own}, ".")}
 
 
 def _datasets(layout: Layout, domain: str) -> list[Data]:
@@ -203,37 +203,3 @@ def _made_from(folder: Path) -> dict[str, Any]:
     """What a folder's manifest names as its origin; nothing if it has none."""
     made_from: dict[str, Any] = read_json(folder / MANIFEST)["made_from"] if (folder / MANIFEST).is_file() else {}
     return made_from
-
-
-def _description(settings: Settings, headline: Sequence[Mapping[str, str]], claims: Sequence[Mapping[str, str]]) -> str:
-    """Verdicts and headline table as Markdown; rows that an MLflow tag has no room for are left to the CSV."""
-    lines = [
-        f"**{settings.study}**, seed {settings.seed}: test perplexity before and after adaptation (change > 0: the "
-        f"domain got worse) with its {settings.claims.confidence:.0%} interval, and distance to the source corpus. "
-        "The whole page is the artifact `report/report.html`.",
-        "",
-        *_verdicts(claims),
-        "",
-        "| model | domain | portion | zero-shot | adapted | change | interval | MMD | FD |",
-        "|---|---|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for row in headline:
-        numbers = [f"{float(row[key]):.2f}" for key in ("zero_shot", "adapted")]
-        numbers += [f"{float(row['change']):+.2f}"]
-        ends = [f"{float(row[key]):+.2f}" for key in ("change_low", "change_high") if row[key]]
-        numbers.append(" to ".join(ends) or "none")
-        numbers += [f"{float(row[key]):.3f}" for key in ("mmd", "fd")]
-        lines.append("| " + " | ".join([row["model"], row["domain"], row["portion"], *numbers]) + " |")
-    whole = "\n".join(lines)
-    if len(whole) <= TAG_LENGTH:
-        return whole
-    left = "\n\nMore rows in `report/tables/headline.csv`."
-    return whole[: whole.rindex("\n", 0, TAG_LENGTH - len(left))] + left
-
-
-def _verdicts(claims: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """A line for each claim with its verdict by model."""
-    for number in dict.fromkeys(row["claim"] for row in claims):
-        own = [row for row in claims if row["claim"] == number]
-        told = "; ".join(f"{row['model']}: {row['verdict']}" for row in own)
-        yield f"- {number} {own[0]['statement']}: {told}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from odyssey import claims, tracking, verdicts
+from odyssey import claims, verdicts
 from odyssey.errors import OdysseyError
 from odyssey.estimates import correlations
 from odyssey.frames import read_frame, write_frame
@@ -20,6 +20,7 @@ from odyssey.records import settings_digest
 from odyssey.science import stats
 from odyssey.science.splits import generator
 from odyssey.settings import Settings
+from odyssey.tracking import publication
 
 
 def combine(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -29,7 +30,7 @@ def combine(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
     states, the one does that was new last. Raises OdysseyError if there are not two.
     """
     with tempfile.TemporaryDirectory() as folder:
-        paths = tracking.evidence(settings.study, settings_digest(settings), Path(folder))
+        paths = publication.evidence(settings.study, settings_digest(settings), Path(folder))
         frames = [read_frame(path) for path in paths]
         seeds = sorted({int(frame["seed"].iloc[0]) for frame in frames})
         if len(seeds) < 2:
@@ -46,7 +47,7 @@ def combine(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
         for name, table in tables.items():
             write_frame(Path(folder) / f"{name}.csv", table)
         files = {f"claims/{name}.csv": Path(folder) / f"{name}.csv" for name in tables}
-        tracking.log_seeds(settings.study, seeds, files)
+        publication.log_seeds(settings.study, seeds, files)
     return found, changes
 
 

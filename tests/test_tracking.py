@@ -27,7 +27,7 @@ import yaml
 from conftest import read_study
 from results import QUICK, TOKENS, write_results
 
-from odyssey import records, tracking
+from odyssey import records, state
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.record import NAME_LENGTH, Metric, Record, fit
@@ -36,6 +36,8 @@ from odyssey.sections import SPLITS
 from odyssey.settings import Settings, load_settings
 from odyssey.stages import claims, report, track
 from odyssey.store import MANIFEST, content_digest, new_folder, read_json, write_json
+from odyssey.tracking import connection, publication, serving, views
+from odyssey.tracking import runs as mlflow_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,16 +63,19 @@ def fill(folder: Path, settings: Settings, seed: int = 0) -> Layout:
         (new / "tables").mkdir()
         (new / "figures").mkdir()
         rows = []
-        for model, domain in CELLS:
+        cells = [(model, domain) for model, domain in CELLS if model in settings.models]
+        for model, domain in cells:
             scores = read_json(layout.evaluated(model, domain) / "scores.json")
             before, after = (scores[key]["nll_sum"] for key in ("zero_shot", "adapted"))
             row = {"model": model, "domain": domain, "portion": settings.domains[domain].portion}
-            ends = {"change_low": after - before - 1, "change_high": after - before + 1}
+            ends = {"change_low": after - before - 1, "change_high": after - before + 1, "outcome": "within noise"}
             rows.append(
                 {**row, "zero_shot": before, "adapted": after, "change": after - before, "mmd": 0.1, "fd": 0.2} | ends
             )
         pd.DataFrame(rows).to_csv(new / "tables" / "headline.csv", index=False)
-        (new / "figures" / "figure1_tiny.svg").write_text("<svg/>")
+        tokens = [{"model": m, "domain": d, "split": "test", "direction": "up", "token": "the"} for m, d in cells]
+        pd.DataFrame(tokens).to_csv(new / "tables" / "top_tokens.csv", index=False)
+        (new / "figures" / "figure1_tiny.svg").write_text('<svg width="9"/>')
         (new / "report.html").write_text("<p>the page</p>")
         write_json(new / "metrics.json", {"tiny": {"worse": {"software": 1}}})
     return layout
@@ -128,7 +133,7 @@ def run_of(found: list[Run], model: str, domain: str) -> Run:
 
 def test_a_cell_run_is_complete(store: Path, client: MlflowClient, layout: Layout) -> None:
     settings = study("complete")
-    outcome = tracking.publish(settings, layout)
+    outcome = publication.publish(settings, layout)
     assert (outcome["new"], outcome["kept"]) == (len(CELLS) + 1, 0)
     found = runs(client, "complete")
     assert {run.info.status for run in found} == {"FINISHED"}
@@ -138,7 +143,7 @@ def test_a_cell_run_is_complete(store: Path, client: MlflowClient, layout: Layou
     tags = {"study": "complete", "model": "small", "domain": LONG, "portion": "software", "seed": "0"}
     assert tags.items() <= run.data.tags.items()
     assert {"git_commit", "git_dirty", "code"} <= run.data.tags.keys()
-    assert run.data.tags[tracking.DIGEST] == outcome["runs"][f"small/{LONG}"]
+    assert run.data.tags[mlflow_runs.DIGEST] == outcome["runs"][f"small/{LONG}"]
 
     params = run.data.params
     assert params["model.architecture.width"] == "128"
@@ -152,18 +157,18 @@ def test_a_cell_run_is_complete(store: Path, client: MlflowClient, layout: Layou
     scores = read_json(layout.evaluated("small", LONG) / "scores.json")
     before, after = (scores[key]["nll_sum"] / scores[key]["tokens"] for key in ("zero_shot", "adapted"))
     metrics = run.data.metrics
-    assert metrics["perplexity/zero_shot"] == pytest.approx(math.exp(before))
-    assert metrics["perplexity/change"] == pytest.approx(math.exp(after) - math.exp(before))
-    assert metrics["perplexity/change_low"] <= metrics["perplexity/change"] <= metrics["perplexity/change_high"]
-    assert metrics["log_change"] == pytest.approx(after - before)
+    assert metrics["PPL zero-shot"] == pytest.approx(math.exp(before))
+    assert metrics["Change"] == pytest.approx(math.exp(after) - math.exp(before))
+    assert metrics["change/perplexity_low"] <= metrics["Change"] <= metrics["change/perplexity_high"]
+    assert metrics["change/log"] == pytest.approx(after - before)
     assert run.data.tags["outcome"] in ("worse", "better", "within noise")
     parts = [value for key, value in metrics.items() if key.startswith("contribution/")]
     assert sum(parts) == pytest.approx(after - before, abs=1e-9)
-    assert metrics["perplexity/ratio"] == pytest.approx(math.exp(after - before))
+    assert metrics["change/ratio"] == pytest.approx(math.exp(after - before))
     per_byte = scores["adapted"]["nll_sum"] / scores["adapted"]["bytes"] / math.log(2)
     assert metrics["bits_per_byte/adapted"] == pytest.approx(per_byte)
     assert (metrics["similarity/n_source"], metrics["similarity/d"]) == (1500, 8)
-    assert {"similarity/mmd", "similarity/fd", "similarity/n_target", "perplexity/adapted"} <= metrics.keys()
+    assert {"MMD", "FD", "similarity/n_target", "PPL adapted"} <= metrics.keys()
     assert metrics["token_analysis/test_chunks_wanted"] == settings.tokens.chunks
 
     curves = pd.read_csv(layout.adapted("small", LONG) / "curves.csv")
@@ -185,12 +190,11 @@ def test_a_cell_run_is_complete(store: Path, client: MlflowClient, layout: Layou
 
     # Beside the store, and addressed so although the folder's name holds a space.
     folder = next((store / "mlartifacts" / "complete").glob(f"{run.info.run_id}/artifacts"))
-    assert (folder / "figures" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "results" / "scores.json").is_file()
     assert {path.stem for path in (folder / "manifests").iterdir()} == set(records.CELL_STAGES)
     for split in ("train", "test"):
         table = json.loads((folder / "tokens" / f"{split}.json").read_text())
-        assert set(pd.DataFrame(table["data"], columns=table["columns"])["token"]) == set(TOKENS)
+        assert set(pd.DataFrame(table["data"], columns=table["columns"])["token"]) == {f"'{t}'" for t in TOKENS}
     assert {entry["path"] for entry in json.loads(run.data.tags["mlflow.loggedArtifacts"])} == {
         "tokens/train.json",
         "tokens/test.json",
@@ -207,42 +211,34 @@ def test_names_are_legal_short_and_kept_at_both_ends() -> None:
 def test_the_summary_run_is_complete(store: Path, client: MlflowClient, layout: Layout) -> None:
     settings = study("summed")
     (store / "dvc.lock").write_text("schema: '2.0'\n")
-    tracking.publish(settings, layout)
+    publication.publish(settings, layout)
     (run,) = [run for run in runs(client, "summed") if run.info.run_name == "summed summary"]
     assert run.data.metrics["tiny/worse/software"] == 1
     note = run.data.tags["mlflow.note.content"]
-    assert note.count(f"| {LONG} |") == 2
+    assert note.count("sentence\\_transformers") >= 2
+    for cell in runs(client, "summed"):
+        assert f"/runs/{cell.info.run_id}" in note
     folder = store / "mlartifacts" / "summed" / run.info.run_id / "artifacts"
     held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    page = {"report.html", "metrics.json", "tables/headline.csv", "figures/figure1_tiny.svg"}
+    page = {"report.html", "metrics.json", "tables/headline.csv", "tables/top_tokens.csv", "figures/figure1_tiny.svg"}
     claimed = {path.name for path in layout.claims.iterdir()} - {MANIFEST}
     assert {"claims.csv", "evidence.csv", "classes.csv"} <= claimed
     names = {*(f"report/{name}" for name in page), *(f"claims/{name}" for name in claimed)}
-    assert held == {"dvc.lock", "params.yaml", "claims.json", *names}
+    assert held == {"provenance/dvc.lock", "params.yaml", "claims.json", "report/vector/figure1_tiny.svg", *names}
+    assert (folder / "report" / "vector" / "figure1_tiny.svg").read_text() == "<svg/>"
     assert run.data.tags[records.SETTINGS] == records.settings_digest(settings.model_copy(update={"seed": 9}))
     assert Settings.model_validate(yaml.safe_load((folder / "params.yaml").read_text())) == settings
 
 
-def test_a_description_fits_into_a_tag() -> None:
-    row = {"model": "m", "domain": "d", "portion": "p"} | dict.fromkeys(
-        ("zero_shot", "adapted", "change", "change_low", "change_high", "mmd", "fd"), "1"
-    )
-    claim = {"claim": "1", "statement": "It holds", "model": "m", "verdict": "holds"}
-    text = records._description(study("any"), [row] * 1000, [claim, claim | {"model": "n"}])
-    assert "- 1 It holds: m: holds; n: holds\n" in text
-    assert len(text) <= records.TAG_LENGTH
-    assert text.endswith("headline.csv`.")
-
-
 def test_the_saved_view_has_the_studys_columns(client: MlflowClient, layout: Layout) -> None:
-    tracking.publish(study("viewed"), layout)
+    publication.publish(study("viewed"), layout)
     tags = experiment_tags(client, "viewed")
-    packed = json.loads(tags[tracking.VIEW_TAG])["state"]
+    packed = json.loads(tags[views.TAG + views.MAIN])["state"]
     state = json.loads(zlib.decompress(base64.b64decode(packed.removeprefix("deflate;"))))
     metrics = run_of(runs(client, "viewed"), "tiny", "mpmath").data.metrics
-    shown = [column.removeprefix("metrics.").strip("`") for column in state["selectedColumns"][3:]]
-    assert set(shown) <= metrics.keys()
-    assert state["orderByKey"] == "metrics.`perplexity/change`"
+    columns = [column for column in state["selectedColumns"] if column.startswith("metrics.")]
+    assert {column.removeprefix("metrics.").strip("`") for column in columns} <= metrics.keys()
+    assert state["orderByKey"] == "metrics.`Change`"
     assert state["runsHiddenMode"] == "SHOW_ALL"
 
 
@@ -264,7 +260,7 @@ def test_publishing_twice_changes_nothing(store: Path, client: MlflowClient, lay
 
 def test_a_changed_result_gets_a_run_beside_the_old(client: MlflowClient, layout: Layout) -> None:
     settings = study("changed")
-    tracking.publish(settings, layout)
+    publication.publish(settings, layout)
     old = {run.info.run_id for run in runs(client, "changed")}
     folder = layout.evaluated("tiny", "mpmath")
     scores = read_json(folder / "scores.json")
@@ -274,9 +270,9 @@ def test_a_changed_result_gets_a_run_beside_the_old(client: MlflowClient, layout
         np.save(new / "adapted.npy", np.load(folder / "adapted.npy") * np.float32(1.1))
         write_json(new / "scores.json", scores)
     with pytest.raises(OdysseyError, match="dvc repro claims"):
-        tracking.publish(settings, layout)
+        publication.publish(settings, layout)
     claims.run(settings, layout)
-    outcome = tracking.publish(settings, layout)
+    outcome = publication.publish(settings, layout)
     # The cell, and the summary, whose claims are others now.
     assert (outcome["new"], outcome["kept"]) == (2, len(CELLS) - 1)
     found = runs(client, "changed")
@@ -284,14 +280,14 @@ def test_a_changed_result_gets_a_run_beside_the_old(client: MlflowClient, layout
     assert sum(run.info.run_name == "tiny mpmath" for run in found) == 2
     other = settings.model_copy(update={"seed": 7})
     claims.run(other, layout)
-    assert tracking.publish(other, layout)["new"] == len(CELLS) + 1
+    assert publication.publish(other, layout)["new"] == len(CELLS) + 1
 
 
 def test_the_commit_is_not_part_of_the_identity(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = study("committed")
-    tracking.publish(settings, layout)
-    monkeypatch.setattr(tracking, "git_state", lambda folder: ("0" * 40, False))
-    assert tracking.publish(settings, layout)["new"] == 0
+    publication.publish(settings, layout)
+    monkeypatch.setattr(state, "git_state", lambda folder: ("0" * 40, False))
+    assert publication.publish(settings, layout)["new"] == 0
 
 
 def test_an_unfinished_run_is_made_again(client: MlflowClient, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,12 +297,12 @@ def test_an_unfinished_run_is_made_again(client: MlflowClient, layout: Layout, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "_log_files", fail)
+        patch.setattr(mlflow_runs, "_log_files", fail)
         with pytest.raises(KeyboardInterrupt):
-            tracking.publish(settings, layout)
+            publication.publish(settings, layout)
     (unfinished,) = runs(client, "broken")
     assert unfinished.info.status == "RUNNING"
-    tracking.publish(settings, layout)
+    publication.publish(settings, layout)
     found = runs(client, "broken")
     assert len(found) == len(CELLS) + 1
     assert {run.info.status for run in found} == {"FINISHED"}
@@ -323,7 +319,7 @@ def test_a_run_handed_down_is_not_touched(
     before = client.get_run(parent.info.run_id).to_dictionary()
     monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
-    tracking.publish(study("handed"), layout)
+    publication.publish(study("handed"), layout)
     assert client.get_run(parent.info.run_id).to_dictionary() == before
     assert len(runs(client, "handed")) == len(CELLS) + 1
     assert "MLFLOW_RUN_ID" not in os.environ
@@ -337,15 +333,15 @@ def test_an_entry_point_logs_what_is_there_once(
     client.log_param(parent.info.run_id, "model", "tiny")
     monkeypatch.setenv("MLFLOW_RUN_ID", parent.info.run_id)
     aside = layout.evaluated("tiny", "mpmath").rename(layout.data / "aside")
-    tracking.log_entry_point(settings, layout, "tiny", "mpmath")
+    publication.log_entry_point(settings, layout, "tiny", "mpmath")
     metrics = client.get_run(parent.info.run_id).data.metrics
     assert "nll/test" in metrics
-    assert "perplexity/adapted" not in metrics
+    assert "PPL adapted" not in metrics
 
     aside.rename(layout.evaluated("tiny", "mpmath"))
-    tracking.log_entry_point(settings, layout, "tiny", "mpmath")
+    publication.log_entry_point(settings, layout, "tiny", "mpmath")
     run = client.get_run(parent.info.run_id)
-    assert "perplexity/adapted" in run.data.metrics
+    assert "PPL adapted" in run.data.metrics
     assert run.data.params["model"] == "tiny"
     assert run.info.status == "RUNNING"  # it is for `mlflow run` to finish
     assert len(client.get_metric_history(parent.info.run_id, "nll/test")) == settings.adapt.curve_points
@@ -356,7 +352,7 @@ def test_an_entry_point_logs_what_is_there_once(
 @pytest.mark.parametrize("variables", [{}, {"MLFLOW_RUN_ID": "a", "DVC_STAGE": "adapt@tiny"}])
 def test_outside_an_entry_point_mlflow_is_not_even_imported(variables: dict[str, str], layout: Layout) -> None:
     code = (
-        "import sys; from odyssey import tracking; tracking.log_entry_point(None, None, 'm', 'd');"
+        "import sys; from odyssey.tracking import publication; publication.log_entry_point(None, None, 'm', 'd');"
         "sys.exit('mlflow' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **variables, "PYTHONPATH": str(ROOT)})
@@ -424,7 +420,7 @@ def test_a_report_of_other_results_is_refused(layout: Layout) -> None:
 def test_a_missing_result_names_its_stage_and_publishes_nothing(client: MlflowClient, layout: Layout) -> None:
     (layout.tokens("small", "mpmath") / MANIFEST).unlink()
     with pytest.raises(OdysseyError, match="dvc repro tokens"):
-        tracking.publish(study("missing"), layout)
+        publication.publish(study("missing"), layout)
     assert runs(client, "missing") == []
 
 
@@ -441,36 +437,39 @@ def test_a_real_report_is_published(tmp_path: Path) -> None:
 
 
 def test_an_address_is_shown_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracking._shown("https://me:secret@host:8/mlflow?token=x") == "https://host:8/mlflow"
-    assert tracking._shown("sqlite:////elsewhere/mlflow.db") == "sqlite:////elsewhere/mlflow.db"
+    assert connection.shown("https://me:secret@host:8/mlflow?token=x") == "https://host:8/mlflow"
+    assert connection.shown("sqlite:////elsewhere/mlflow.db") == "sqlite:////elsewhere/mlflow.db"
     monkeypatch.setenv("DVC_ROOT", "/elsewhere")
-    assert tracking._uri() == "sqlite:////elsewhere/mlflow.db"
-    assert tracking._shown(tracking._uri()) == "sqlite:///mlflow.db"
+    assert connection.uri() == "sqlite:////elsewhere/mlflow.db"
+    assert connection.shown(connection.uri()) == "sqlite:///mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://host")
-    assert tracking._uri() == "https://host"
+    assert connection.uri() == "https://host"
 
 
 def test_a_store_that_is_none_is_named(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "text.db").write_text("not a database " * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'text.db'}")
     with pytest.raises(OdysseyError, match=r"text\.db: not usable as an MLflow store"):
-        tracking.publish(study("any"), layout)
+        publication.publish(study("any"), layout)
 
 
 def test_metrics_go_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     class Counting:
         sizes: list[int] = []  # noqa: RUF012
+        most_params = 0
 
         def log_batch(self, run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
             self.sizes.append(len(metrics) + len(params) + len(tags))
+            Counting.most_params = max(Counting.most_params, len(params))
 
         def log_inputs(self, run_id: str, datasets: Any) -> None: ...
 
         def log_artifacts(self, run_id: str, folder: str) -> None: ...
 
     record = Record("r", {"a": "b"}, {f"p{i}": "1" for i in range(150)}, [Metric("m", 0.5, i) for i in range(2500)])
-    tracking._fill(Counting(), "id", record, {})  # type: ignore[arg-type]
-    assert Counting.sizes == [100, 50, 1, 1000, 1000, 500]
+    mlflow_runs.fill(Counting(), "id", record, {}, state.State("unknown", True, b""))  # type: ignore[arg-type]
+    assert Counting.sizes == [1000, 1000, 2500 + 150 + len({"a", "git_commit", "git_dirty"}) - 2000]
+    assert Counting.most_params == 100
 
 
 PUBLISH = """
@@ -478,7 +477,7 @@ import sys
 from pathlib import Path
 from odyssey.layout import Layout
 from odyssey.settings import Settings
-from odyssey.tracking import publish
+from odyssey.tracking.publication import publish
 settings = Settings.model_validate_json(sys.argv[1])
 print(publish(settings, Layout(Path(sys.argv[2])))["new"])
 """
@@ -492,12 +491,13 @@ def publisher(folder: Path, layout: Layout, settings: Settings) -> subprocess.Po
     )
 
 
-def test_six_first_publishers_at_once(layout: Layout, tmp_path: Path) -> None:
+def test_six_first_publishers_at_once(tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
     folder = tmp_path / "fresh"
     folder.mkdir()
     only = {"models": {"tiny": study("any").models["tiny"]}}
+    layout = fill(tmp_path, study("any").model_copy(update=only))
     processes = [publisher(folder, layout, study(name).model_copy(update=only)) for name in ("one", "two") * 3]
     said = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0] * 6, said
@@ -514,7 +514,7 @@ def test_a_killed_publisher_is_healed(client: MlflowClient, store: Path, layout:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
     assert 0 < len(runs(client, "killed")) < len(CELLS) + 1
-    tracking.publish(study("killed"), layout)
+    publication.publish(study("killed"), layout)
     found = runs(client, "killed")
     assert [run.info.status for run in found] == ["FINISHED"] * (len(CELLS) + 1)
 
@@ -524,27 +524,27 @@ def test_a_killed_publisher_is_healed(client: MlflowClient, store: Path, layout:
 
 def test_the_ui_says_what_is_wrong(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OdysseyError, match="no study 'never' there yet"):
-        tracking.serve(study("never"), 5000)
-    tracking.publish(study("served"), layout)
+        serving.serve(study("never"), 5000)
+    publication.publish(study("served"), layout)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         with pytest.raises(OdysseyError, match="choose another with --port"):
-            tracking.serve(study("served"), other.getsockname()[1])
+            serving.serve(study("served"), other.getsockname()[1])
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     with pytest.raises(OdysseyError, match="no study 'served' there yet"):
-        tracking.serve(study("served"), 5000)
+        serving.serve(study("served"), 5000)
     assert not (tmp_path / "mlflow.db").exists()
 
 
 @pytest.fixture
 def server(store: Path, layout: Layout) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    tracking.publish(study("page"), layout)
+    publication.publish(study("page"), layout)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}; from test_tracking import study\n"
-    code += f"from odyssey import tracking; tracking.serve(study('page'), {port})"
+    code += f"from odyssey.tracking import serving; serving.serve(study('page'), {port})"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=store,
@@ -565,7 +565,7 @@ def test_the_ui_serves_the_page_that_is_printed(server: tuple[subprocess.Popen[s
     assert process.stdout is not None
     said = process.stdout.readline()
     assert f"http://127.0.0.1:{port}/#/experiments/" in said
-    assert said.rstrip().endswith(f"workflowType=machine_learning&viewStateShareKey={tracking.VIEW}")
+    assert said.rstrip().endswith(f"workflowType=machine_learning&viewStateShareKey={views.MAIN}")
     deadline = time.monotonic() + 90
     while True:
         try:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 
-from odyssey import tracking
 from odyssey.advisor.advice import Advice
 from odyssey.advisor.record import as_dict, record
 from odyssey.advisor.render import render
+from odyssey.tracking.publication import log_advice
 
 
 def shown(advice: Advice, as_json: bool) -> str:
@@ -19,5 +17,4 @@ def shown(advice: Advice, as_json: bool) -> str:
 
 def log(advice: Advice) -> str:
     """Log it to MLflow as a run of its own; returns where. Raises OdysseyError if the store cannot be used."""
-    with tempfile.TemporaryDirectory() as folder:
-        return tracking.log_advice(record(advice, render(advice), Path(folder)))
+    return log_advice(record(advice, render(advice)))

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from odyssey.advisor import probe as probes
 from odyssey.advisor import similarity as similarities
 from odyssey.advisor import texts as reading
@@ -18,7 +20,6 @@ from odyssey.advisor.remarks import warnings
 from odyssey.advisor.texts import Texts
 from odyssey.provenance import versions
 from odyssey.record import Metric, Record, fit
-from odyssey.store import write_csv
 
 OURS = {
     "confidence": probes.CONFIDENCE,
@@ -125,8 +126,8 @@ def short(path: str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def record(advice: Advice, shown: str, folder: Path) -> Record:
-    """The run of a piece of advice: numbers, what was shown, all of it as JSON, and tokens, by way of `folder`."""
+def record(advice: Advice, shown: str) -> Record:
+    """The run of a piece of advice: numbers, what was shown, all of it as JSON, and tokens."""
     found = as_dict(advice)
     name = fit(f"{Path(advice.request.model).name} {short(str(advice.request.domain))}")
     made = Record(name, tags={"verdict": advice.forecast.verdict, "model": advice.request.model})
@@ -139,8 +140,7 @@ def record(advice: Advice, shown: str, folder: Path) -> Record:
     made.metrics = [Metric(key, float(value)) for key, value in numbers.items() if type(value) in (int, float)]
     if advice.probe:
         made.metrics += [Metric("probe/curve", change, tokens) for tokens, change in advice.probe.points]
-        write_csv(folder / "tokens.csv", advice.tokens[0], (row.values() for row in advice.tokens))
-        made.tables = {"tokens.json": folder / "tokens.csv"}
+        made.tables = {"tokens.json": pd.DataFrame(list(advice.tokens))}
     made.texts = {"advice.json": json.dumps(found, indent=2) + "\n", "advice.txt": shown + "\n"}
     return made
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from odyssey.layout import Layout
 from odyssey.settings import Settings
 from odyssey.store import write_json
-from odyssey.tracking import publish
+from odyssey.tracking.publication import publish
 
 
 def run(settings: Settings, layout: Layout) -> None:

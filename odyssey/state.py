@@ -1,0 +1,69 @@
+"""The project's state that a run belongs to: commit, what differs from it, and the files that say what was run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from odyssey.provenance import git_state
+from odyssey.settings import PARAMS_FILE, STUDIES
+
+UNKNOWN = "unknown"
+"""Commit of what is not in a git checkout."""
+DIFF = "dirty.diff"
+LOCK = "dvc.lock"
+CODE = ("odyssey", STUDIES)
+"""Folders of which files that git does not know count, too: a user's other files are nobody's business."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run's tags and its artifacts under provenance/ are made of."""
+
+    commit: str
+    dirty: bool
+    diff: bytes
+    """What `git apply` makes of the commit; empty if nothing differs."""
+    files: dict[str, Path] = field(default_factory=dict)
+    """params.yaml, the study's file and dvc.lock, by their path in the project, as far as they are there."""
+
+
+def state(root: Path, study: str) -> State:
+    """The state of the project in `root`."""
+    commit, dirty = git_state(root)
+    names = (PARAMS_FILE, f"{STUDIES}/{study}.yaml", LOCK)
+    files = {name: root / name for name in names if (root / name).is_file()}
+    return State(commit, dirty, _diff(root) if dirty and commit != UNKNOWN else b"", files)
+
+
+def _diff(root: Path) -> bytes:
+    """What differs from the commit, files that git does not know under CODE included; without dvc.lock.
+
+    Staged into an index and an object store of its own, so that the checkout's are left as they are.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        objects = subprocess.run(
+            ["git", "rev-parse", "--path-format=absolute", "--git-path", "objects"],
+            cwd=root,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+        own = {
+            "GIT_INDEX_FILE": str(Path(folder, "index")),
+            "GIT_OBJECT_DIRECTORY": folder,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
+        }
+
+        def git(*arguments: str) -> bytes:
+            command = ["git", *arguments]
+            return subprocess.run(command, cwd=root, check=True, capture_output=True, env={**os.environ, **own}).stdout
+
+        git("read-tree", "HEAD")
+        git("add", "--update", "--", ".")
+        if there := [name for name in CODE if (root / name).is_dir()]:
+            git("add", "--", *there)
+        return git("diff", "--cached", "--binary", "HEAD", "--", ".", f":(exclude){LOCK}")

@@ -1,0 +1,113 @@
+"""Where results go: the MLflow store of MLFLOW_TRACKING_URI, or mlflow.db in the project's folder."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from odyssey.errors import OdysseyError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+
+@contextmanager
+def store() -> Iterator[MlflowClient]:
+    """A client for the store, which it initialises; one process of this folder at a time.
+
+    Processes that initialise one sqlite file together break it for good, and two that
+    publish the same results together would publish them twice.
+
+    Raises OdysseyError naming the address if it cannot be used.
+    """
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # Otherwise a line or two for each run, to the same output as ours.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # A server that does not answer is reported after seconds, not after four minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    lock = (database(uri()) or root() / "mlflow.db").with_suffix(".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        import mlflow
+
+        # How it makes its tables is of no interest on every first run.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        try:
+            client = mlflow.MlflowClient(tracking_uri=uri())
+            client.search_experiments(max_results=1)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise OdysseyError(
+                f"{shown(uri())}: not usable as an MLflow store ({reason}); correct MLFLOW_TRACKING_URI, or "
+                "move a damaged file away and run `odyssey track`: all results are under data/"
+            ) from None
+        yield client
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """Id of the study's experiment, made if it is not there; raises OdysseyError if it was deleted."""
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage != "active":
+        raise OdysseyError(
+            f"experiment '{name}' is deleted; `mlflow experiments restore -x {found.experiment_id}` brings it back"
+        )
+    if found is not None:
+        return str(found.experiment_id)
+    file = database(uri())
+    artifacts = (file.parent / "mlartifacts" / name).as_uri() if file else None
+    return str(client.create_experiment(name, artifacts))
+
+
+def find_run(client: MlflowClient, run_id: str) -> Run:
+    """A run by its id; raises OdysseyError if the store has none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException:
+        raise OdysseyError(
+            f"{shown(uri())}: no run '{run_id}'; its page in the MLflow UI has the id, and MLFLOW_TRACKING_URI "
+            "says which store is asked"
+        ) from None
+
+
+def handed_down() -> str | None:
+    """Id of the run that `mlflow run` started this command for, if it is ours to write to.
+
+    Through `dvc repro` the id reaches every stage: there it is none of ours.
+    """
+    return None if "DVC_STAGE" in os.environ else os.environ.get("MLFLOW_RUN_ID")
+
+
+def root() -> Path:
+    """The project's folder; inside a DVC stage, DVC says which."""
+    return Path(os.environ.get("DVC_ROOT") or ".").resolve()
+
+
+def uri() -> str:
+    """The store's address."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
+
+
+def database(address: str) -> Path | None:
+    """The file of an sqlite store."""
+    prefix = "sqlite:///"
+    return Path(address.removeprefix(prefix).split("?")[0]).resolve() if address.startswith(prefix) else None
+
+
+def shown(address: str) -> str:
+    """An address fit to print and keep: without credentials, and the same on every machine where possible."""
+    file = database(address)
+    if file is not None:
+        return f"sqlite:///{file.relative_to(root()) if file.is_relative_to(root()) else file}"
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

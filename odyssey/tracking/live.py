@@ -1,0 +1,119 @@
+"""A cell's run in MLflow while its model trains: the curves grow, and `publish` completes the run later."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from odyssey.cell_results import TRAINED, curve_point, loss_point, trained
+from odyssey.record import Metric
+from odyssey.records import new_record
+from odyssey.settings import Settings
+from odyssey.state import state
+from odyssey.tracking import runs
+from odyssey.tracking.connection import experiment_id, handed_down, root, store
+from odyssey.tracking.views import COLOR, CURRENT, colour
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+INTERVAL = 5.0
+"""Seconds between two requests of a run, at least."""
+
+
+class Live:
+    """Watches the adaptations of a study; what `stages.adapt` calls `watch`.
+
+    A store that fails is no reason to stop training: it is reported once, and the curves come
+    with the publication.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._state = state(root(), settings.study)
+        self._failed = False
+
+    @contextmanager
+    def __call__(self, model: str, domain: str, made_from: Mapping[str, Any]) -> Iterator[Curves]:
+        """A run for as long as the block lasts; FINISHED, FAILED or KILLED by how it ends."""
+        curves = Curves(self)
+        self.attempt(lambda: self._start(curves, model, domain, made_from))
+        try:
+            yield curves
+        except BaseException as error:
+            status = "FAILED" if isinstance(error, Exception) else "KILLED"
+            self.attempt(lambda: curves.end(status))
+            raise
+        self.attempt(lambda: curves.end("FINISHED"))
+
+    def attempt(self, request: Callable[[], None]) -> None:
+        """Make a request, unless one failed before."""
+        if self._failed:
+            return
+        try:
+            request()
+        except Exception as error:
+            self._failed = True
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            print(f"MLflow gets no live curves, but all at the end (`odyssey track`): {reason}", file=sys.stderr)
+
+    def _start(self, curves: Curves, model: str, domain: str, made_from: Mapping[str, Any]) -> None:
+        record = new_record(self._settings, model, domain)
+        record.tags[TRAINED] = trained(model, domain, made_from)
+        with store() as client:
+            curves.client = client
+            if run_id := handed_down():
+                curves.run_id = run_id
+                return
+            experiment = experiment_id(client, self._settings.study)
+            for run in runs.all_runs(client, experiment):
+                # Of a training that was killed, or whose result was lost before it was published.
+                if run.data.tags.get(TRAINED) == record.tags[TRAINED] and runs.DIGEST not in run.data.tags:
+                    client.delete_run(run.info.run_id)
+            tags = record.tags | runs.state_tags(self._state)
+            tags |= {CURRENT: "yes", COLOR: colour(self._settings, model, domain)}
+            curves.run_id = str(client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
+            curves.owned = True
+            runs.log(client, curves.run_id, params=record.params)
+
+
+class Curves:
+    """A cell's curves on their way to its run."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._waiting: list[Metric] = []
+        self._sent = -INTERVAL
+        self.client: MlflowClient | None = None
+        self.run_id = ""
+        self.owned = False
+        """Whether the run is ended here; that of `mlflow run` is not."""
+
+    def point(self, step: int, nll: Sequence[float]) -> None:
+        """A point of the curves: NLL (nats per token) of train_start, valid and test after so many steps."""
+        self._waiting += curve_point(step, nll)
+        self._maybe_send()
+
+    def step(self, step: int, nll: float, learning_rate: float) -> None:
+        """A training step's NLL (nats per token) and learning rate."""
+        self._waiting += loss_point(step, nll, learning_rate)
+        self._maybe_send()
+
+    def end(self, status: str) -> None:
+        """Send what is left, and say how it ended."""
+        self._send()
+        if self.owned and self.client is not None:
+            self.client.set_terminated(self.run_id, status)
+
+    def _maybe_send(self) -> None:
+        if time.monotonic() - self._sent >= INTERVAL:
+            self._live.attempt(self._send)
+
+    def _send(self) -> None:
+        if self.client is not None:
+            runs.log(self.client, self.run_id, metrics=self._waiting)
+        self._waiting.clear()
+        self._sent = time.monotonic()
