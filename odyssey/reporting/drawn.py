@@ -23,7 +23,7 @@ from odyssey.store import read_json
 
 DISTANCE_FIGURES = {"openwebtext": 2, "dolma": 5, "redpajama": 6}
 """The paper's figure of each source corpus; of any other, ours takes the place of the first."""
-CONCENTRATION = 7
+CONCENTRATION, BY_DISTANCE = 7, 8
 """Ours: the paper has six."""
 
 Frames = Mapping[str, pd.DataFrame]
@@ -56,6 +56,7 @@ def draw(settings: Settings, layout: Layout, tables: Frames, claims: Frames) -> 
     for model in settings.models:
         drawn += _of_model(settings, layout, tables, model)
         drawn += _concentration(tables["headline"], claims, model)
+        drawn.append(_by_distance(settings, claims, model))
     return sorted(drawn, key=lambda one: one.number)
 
 
@@ -84,13 +85,20 @@ def _of_model(settings: Settings, layout: Layout, tables: Frames, model: str) ->
     curves = {domain: read_frame(layout.adapted(model, domain) / "curves.csv") for domain in chosen}
     worst = most_degraded(headline, model)
     changed = top[(top["model"] == model) & (top["domain"] == worst)]
-    about_change = captions.change_caption(own, tables["correlations"], confidence)
+    about_change = captions.change_caption(own, confidence)
     about_tokens = captions.token_caption(own, read_json(layout.tokens(model, worst) / SUMMARY))
     named = token_figures.tokens(changed, model, worst)
     change = figures.perplexity_change(own, model, portion_order(settings), confidence)
+    on_the_way = figures.curves(curves, portion_of, model)
     return [
         Drawn(1, model, "perplexity change, with MMD and FD", about_change, change),
-        Drawn(3, model, "perplexity during adaptation", captions.CURVES, figures.curves(curves, portion_of, model)),
+        Drawn(
+            3,
+            model,
+            "perplexity during adaptation",
+            captions.curves_caption(curves),
+            on_the_way,
+        ),
         Drawn(4, model, f"tokens that changed most on {worst}", about_tokens, named),
     ]
 
@@ -108,3 +116,12 @@ def _concentration(headline: pd.DataFrame, claims: Frames, model: str) -> list[D
     caption = findings.concentration_caption(counts, model)
     figure = token_figures.concentration(*findings.degraded_curves(curves, counts), SHARES, model)
     return [Drawn(CONCENTRATION, model, "how many tokens carry the rise", caption, figure)]
+
+
+def _by_distance(settings: Settings, claims: Frames, model: str) -> Drawn:
+    """Figure 8 of a model."""
+    own, correlations = (claims[name][claims[name]["model"] == model] for name in ("evidence", "correlations"))
+    confidence = settings.claims.confidence
+    caption = captions.similarity_caption(own, correlations, confidence)
+    figure = figures.change_by_distance(own, model, portion_order(settings), confidence)
+    return Drawn(BY_DISTANCE, model, "perplexity change by distance", caption, figure)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 P = ParamSpec("P")
 R = TypeVar("R")
 
-BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#555555"
+BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#555555"
 PALE = "#D6E8F4"
 """BLUE where something is only shown, and not claimed."""
 
@@ -49,10 +49,10 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @styled
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write `name`.png and `name`.svg without anything that differs from run to run."""
-    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-    figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+def save(figure: Figure, path: Path) -> None:
+    """Write a .png or .svg without anything that differs from run to run."""
+    nothing = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
+    figure.savefig(path, metadata=nothing)
 
 
 def title(figure: Figure, what: str, reading: str) -> None:

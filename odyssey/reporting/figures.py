@@ -1,7 +1,8 @@
-"""The paper's Figures 1, 2, 3, 5 and 6: frames in, matplotlib figures out."""
+"""The paper's Figures 1, 2, 3, 5 and 6, and our Figure 8: frames in, matplotlib figures out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,13 +11,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
 
 from odyssey.claims import SAME
-from odyssey.reporting.domain_axis import NAMED, bar_width, domain_axes, middle
-from odyssey.reporting.figure_style import BLUE, GREEN, GREY, ORANGE, PALE, RED, styled, title
+from odyssey.reporting.domain_axis import NAMED, bar_width, cut, domain_axes, middle
+from odyssey.reporting.figure_style import BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, RED, styled, title
 from odyssey.reporting.words import percent
 
+MARKS = {"o": BLUE, "s": ORANGE, "^": GREEN, "D": PURPLE, "v": GREY}
+"""Shape and colour of a study's portions, in their order."""
+NAMED_WORST = 3
+"""Domains that Figure 8 names, at most."""
+RATIOS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100]
+"""Round ratios of perplexities to read off an axis."""
 SYMLOG_FROM = 10.0
 """Figure 1's axis is linear up to a change of this size, and symlog if any domain's is larger."""
 
@@ -109,6 +117,74 @@ def similarity(table: pd.DataFrame, source: str, portions: Sequence[str], ids: s
         axes.set_ylabel(f"{column.upper()} to the source\n(squared distance)")
     title(figure, f"Distance of every domain to {source}", "Lower: more like what the models have read.")
     return figure
+
+
+@styled
+def change_by_distance(table: pd.DataFrame, model: str, portions: Sequence[str], confidence: float) -> Figure:
+    """Figure 8: what adaptation did to each domain's perplexity, by its MMD and by its FD to the source corpus.
+
+    `table` has domain, portion, outcome, mmd, fd, log_change (nats per token) and its interval,
+    log_change_low and log_change_high. `portions` are all of the study's.
+    """
+    figure = Figure(figsize=(7.6, 4.1), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True, squeeze=False).ravel()
+    for axes, column in zip(panels, ("mmd", "fd"), strict=True):
+        axes.axhline(0, color="black", linestyle="--", linewidth=1.2)
+        axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+        ends = table[["log_change_low", "log_change_high"]].to_numpy(dtype=float)
+        axes.vlines(table[column], ends[:, 0], ends[:, 1], color=GREY, linewidth=0.8, alpha=0.7)
+        for portion in dict.fromkeys(table["portion"]):
+            _points(axes, table[table["portion"] == portion], column, portion, portions.index(portion))
+        _name_worst(axes, table, column)
+        axes.set_xlabel(f"{column.upper()} to the source corpus")
+    _ratio_axis(panels[0])
+    panels[0].set_ylabel("adapted / zero-shot perplexity\n(logarithmic scale)")
+    intervals = f" Lines: {percent(confidence)} intervals." if table["log_change_low"].notna().any() else ""
+    title(figure, f"Perplexity change by distance: {model}", f"Above the dashed line: got worse.{intervals}")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 5))
+    return figure
+
+
+def _points(axes: Axes, own: pd.DataFrame, column: str, portion: str, place: int) -> None:
+    """A portion's domains; hollow ones are within noise."""
+    marker, colour = [*MARKS.items()][place % len(MARKS)]
+    faces = ["white" if outcome == SAME else colour for outcome in own["outcome"]]
+    size = 38 if len(own) <= NAMED else 14
+    axes.scatter(own[column], own["log_change"], s=size, marker=marker, facecolor=faces, edgecolor=colour, zorder=3)
+    # For the legend: a shape that is filled, whatever the first domain is.
+    axes.scatter([], [], s=38, marker=marker, color=colour, label=cut(portion, 30))
+
+
+def _name_worst(axes: Axes, table: pd.DataFrame, column: str) -> None:
+    """Names beside the domains that came off worst, on the side that has more room, unless two would collide."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    named: list[tuple[float, float]] = []
+    for row in table.nlargest(NAMED_WORST if len(table) <= NAMED else 1, "log_change").to_dict("records"):
+        x, y = row[column], row["log_change"]
+        if any(abs(y - v) < 0.04 * (top - bottom) and abs(x - u) < 0.5 * (right - left) for u, v in named):
+            continue
+        named.append((x, y))
+        near = x < (left + right) / 2
+        axes.annotate(
+            middle(row["domain"], 26),
+            (x, y),
+            (6 if near else -6, 0),
+            textcoords="offset points",
+            ha="left" if near else "right",
+            va="center",
+            fontsize=8,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+            zorder=4,
+        )
+
+
+def _ratio_axis(axes: Axes) -> None:
+    """Round ratios on a vertical axis of their logarithms, or, in a range that has few of them, evenly spaced ones."""
+    bottom, top = axes.get_ylim()
+    inside = [math.log(ratio) for ratio in RATIOS if bottom <= math.log(ratio) <= top]
+    axes.yaxis.set_major_locator(FixedLocator(inside) if len(inside) > 3 else MaxNLocator(6))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"×{float(f'{math.exp(value):.3g}'):g}"))
 
 
 @styled

@@ -5,6 +5,7 @@ from __future__ import annotations
 from odyssey.claims import CHANCE, HANDFUL
 from odyssey.estimates import FEW
 from odyssey.reporting.words import listed, percent
+from odyssey.science.attribution import SHARES
 from odyssey.science.token_classes import SPECIFIC_RATIO, SPECIFIC_Z
 from odyssey.sections import Join
 from odyssey.settings import Settings
@@ -45,7 +46,7 @@ def claims(settings: Settings, units: str) -> str:
         "The best point of a curve is that of the lowest loss on valid. The stopping rule is asked at single points "
         "of the curves; worse and better are there, unlike elsewhere, those of point values.",
     ]
-    return " ".join(sentences)
+    return "\n".join(sentences)
 
 
 def joins(ways: list[Join]) -> str:
@@ -56,3 +57,16 @@ def joins(ways: list[Join]) -> str:
         "all tokens is the joints' part and, by their share, the change of the rest. Bits per byte are of the rows' "
         "own tokens and bytes."
     )
+
+
+def fixed() -> list[tuple[str, str, str]]:
+    """What no study's file sets because it is part of how results are read, like `parameters`: all of it is ours."""
+    values = {
+        "a handful of tokens (claim 6a): at most": f"{HANDFUL}",
+        "a mean over domains has Student’s interval: of fewer than": f"{FEW}",
+        "domains that go the other way (claims 1 and 2) are no chance: p below": f"{CHANCE:g}",
+        "a domain-specific token, against the source corpus: times as frequent": f"{SPECIFIC_RATIO:g}",
+        "a domain-specific token: z-score above": f"{SPECIFIC_Z:g}",
+        "shares of the gross rise that are counted": listed(map(percent, SHARES)),
+    }
+    return [(name, value, "ours") for name, value in values.items()]

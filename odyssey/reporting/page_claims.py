@@ -56,7 +56,7 @@ def class_rows(classes: pd.DataFrame, change: float) -> Table:
     ]
     whole = float(classes["contribution"].sum())
     total = ["all", f"{classes['tokens'].sum():,}", "100.0%", signed(whole, 3), signed(whole, 4)]
-    return table(header, [*rows, [*total, f"{signed(change, None)} (with all)"]], words=1)
+    return table(header, rows, words=1, foot=[*total, f"{signed(change, None)} (with all)"])
 
 
 def apart_rows(evidence: pd.DataFrame) -> Table:

@@ -22,7 +22,9 @@ Cell = tuple[str, str]
 DISTANCES = ("mmd", "fd")
 COUNTS = {"worse": WORSE, "better": BETTER, "within_noise": SAME}
 """Columns that count domains, and the outcome that each of them counts."""
-OF_ALL = "all models"
+VERDICTS = {"hold": HOLDS, "fail": FAILS, "open": OPEN}
+"""What metrics call the verdicts."""
+OF_ALL = "the claims"
 """Where metrics are not of one model: no model can be called so."""
 
 
@@ -92,24 +94,43 @@ def top_tokens(tables: Mapping[tuple[str, str, str], pd.DataFrame], top: int) ->
     return table[columns + [column for column in table.columns if column not in columns]]
 
 
-def metrics(portions: pd.DataFrame, correlations: pd.DataFrame, claims: pd.DataFrame) -> dict[str, Any]:
-    """For each model what `portions` counts and its median_ratio, by portion, and spearman, by distance.
+def curves(cells: Mapping[Cell, pd.DataFrame], portion_of: Mapping[str, str]) -> pd.DataFrame:
+    """Every cell's curve with its portion, and test_change, the mean NLL on test minus that before adaptation.
 
-    Spearman's r is that of the log change, over all domains; undefined ones are left out. Beside
-    the models, under OF_ALL, how many verdicts of each kind there are, a claim having one for each model.
+    `cells[model, domain]` has fraction, and train_start, valid and test in nats per token.
+    """
+    columns = ["fraction", "train_start", "valid", "test"]
+    return pd.concat(
+        [
+            curve[columns].assign(
+                model=model,
+                domain=domain,
+                portion=portion_of[domain],
+                test_change=curve["test"] - curve["test"].iloc[0],
+            )[["model", "domain", "portion", *columns, "test_change"]]
+            for (model, domain), curve in cells.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def metrics(portions: pd.DataFrame, correlations: pd.DataFrame, claims: pd.DataFrame) -> dict[str, Any]:
+    """What one run is compared with another by: few, as each is a column of `dvc exp show`.
+
+    For each model, by portion, how many domains got worse beyond noise and the median ratio of perplexities, and
+    Spearman's r of the log change by distance, over all domains; undefined ones are left out. Beside the
+    models, under OF_ALL, how many verdicts of each kind there are, a claim having one for each model.
     """
     found: dict[str, Any] = {}
     for model, own in portions.groupby("model", sort=False):
         of_model = correlations[correlations["model"] == model]
         found[str(model)] = {
-            **{column: {row["portion"]: int(row[column]) for _, row in own.iterrows()} for column in COUNTS},
-            "median_ratio": {row.portion: round(float(row.median_ratio), 6) for row in own.itertuples()},
-            "spearman": {
-                distance: round(r, 6) for distance in DISTANCES if not math.isnan(r := spearman(of_model, distance))
-            },
+            "worse": {row.portion: int(row.worse) for row in own.itertuples()},
+            "ratio": {row.portion: round(float(row.median_ratio), 4) for row in own.itertuples()},
+            "r": {distance: round(r, 3) for distance in DISTANCES if not math.isnan(r := spearman(of_model, distance))},
         }
-    verdicts = {name.replace(" ", "_"): int((claims["verdict"] == name).sum()) for name in (HOLDS, FAILS, OPEN)}
-    return found | {OF_ALL: {"verdicts": verdicts}}
+    verdicts = {name: int((claims["verdict"] == verdict).sum()) for name, verdict in VERDICTS.items()}
+    return found | {OF_ALL: verdicts}
 
 
 def spearman(correlations: pd.DataFrame, distance: str, column: str = "spearman", portion: str = "all") -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import pandas as pd
 from matplotlib import font_manager, ft2font
@@ -57,8 +58,10 @@ def concentration(
     several = len(curves) > 1
     for place, (domain, curve) in enumerate(curves.items()):
         label = None if place else "one domain" if several else middle(domain, 44)
-        colour, width = (GREY, 0.8) if several else (RED, 2)
-        axes.plot(curve["tokens"], curve["share"], color=colour, linewidth=width, marker=".", markersize=3, label=label)
+        style: dict[str, Any] = (
+            {"color": GREY, "linewidth": 0.8, "alpha": 0.5} if several else {"color": RED, "linewidth": 2}
+        )
+        axes.plot(curve["tokens"], curve["share"], marker=".", markersize=3, label=label, **style)
     if several:
         label = f"median of the {len(curves)} domains"
         axes.plot(median["tokens"], median["share"], color=RED, linewidth=2.4, label=label)

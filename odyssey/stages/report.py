@@ -34,7 +34,7 @@ CLAIMS = ("claims", "evidence", "correlations", "classes", "concentration", "con
 
 
 def run(settings: Settings, layout: Layout) -> None:
-    """Write layout.report: report.html, tables/*.csv, figures/*.png and *.svg, metrics.json.
+    """Write layout.report: report.html, tables/*.csv, figures/*.svg, png/*.png, metrics.json.
 
     The same results give the same bytes. Raises OdysseyError naming the stage to run where
     a result is missing.
@@ -47,7 +47,7 @@ def run(settings: Settings, layout: Layout) -> None:
         "corpora": corpora,
         "settings": digest(settings.model_dump(mode="json")),
         "code": code_digest(__name__),
-        "template": sha256(page.TEMPLATE),
+        "template": digest([sha256(path) for path in page.FILES]),
         "packages": packages,
     }
     cells = [(model, domain) for model in settings.models for domain in by_portion(settings.adapted)]
@@ -63,7 +63,7 @@ def run(settings: Settings, layout: Layout) -> None:
             write_frame(folder / "tables" / f"{name}.csv", table)
         metrics = tables.metrics(results["portions"], results["correlations"], found["claims"])
         write_json(folder / "metrics.json", metrics)
-        shown = _figures(settings, layout, results, found, folder / "figures")
+        shown = _figures(settings, layout, results, found, folder)
         text = page.render(
             settings=settings,
             tables=results,
@@ -162,11 +162,13 @@ def _tables(
     chosen = measured.set_index("domain", drop=False).loc[list(by_portion(settings.adapted))]
     headline = tables.headline(scores, chosen.reset_index(drop=True), claims["evidence"])
     tokens = {(*cell, split): read_frame(layout.tokens(*cell) / f"{split}.csv") for cell in scores for split in SPLITS}
+    curves = {cell: read_frame(layout.adapted(*cell) / "curves.csv") for cell in scores}
     return {
         "headline": headline,
         "similarity": number_domains(settings.domains).merge(measured, on="domain", validate="one_to_one"),
         "portions": tables.portions(headline),
         "correlations": claims["correlations"],
+        "curves": tables.curves(curves, by_portion(settings.adapted)),
         "top_tokens": tables.top_tokens(tokens, settings.report.top_tokens),
     }
 
@@ -178,12 +180,16 @@ def _figures(
     claims: Mapping[str, pd.DataFrame],
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """Draw every figure into `folder`; for the page, the words of each, and its SVG as a data URI."""
-    folder.mkdir()
+    """Draw every figure into folders of `folder`; for the page, the words of each, and its SVG as base64."""
+    # Apart, because `dvc plots show` shows all that a folder has.
+    vector, pictures = folder / "figures", folder / "png"
+    vector.mkdir()
+    pictures.mkdir()
     shown = []
     for one in bar(draw(settings, layout, results, claims), "report", unit="figure"):
-        figure_style.save(one.figure, folder, one.name)
-        svg = base64.b64encode((folder / f"{one.name}.svg").read_bytes()).decode()
-        about = {"number": one.number, "name": one.name, "title": one.heading, "caption": one.caption}
-        shown.append({**about, "svg": svg, "table": one.table})
+        figure_style.save(one.figure, pictures / f"{one.name}.png")
+        figure_style.save(one.figure, vector / f"{one.name}.svg")
+        svg = base64.b64encode((vector / f"{one.name}.svg").read_bytes()).decode()
+        about = {"number": one.number, "model": one.model, "name": one.name, "title": one.heading}
+        shown.append({**about, "caption": one.caption, "svg": svg, "table": one.table})
     return shown
