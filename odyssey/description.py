@@ -25,7 +25,7 @@ FIRST = (views.CURVES, views.SIMILARITY)
 """Views that are linked at once: the UI's own menu opens views of charts as tables."""
 LINKED = 8
 """Rows of the table that link their runs: a link is longer than a row."""
-DRAWINGS = "report/vector"
+DRAWINGS = "report/figures"
 """Folder of the summary's artifacts with the figures as SVG, made `fluid`."""
 FIGURES = (1, 8)
 """Figures of each model that are shown: every domain's change, and the change against the distance."""

@@ -90,8 +90,8 @@ def summary_record(settings: Settings, layout: Layout) -> Record:
     for key, value in flatten(read_json(layout.report / "metrics.json"), "/"):
         record.metrics.append(Metric(key, float(value)))
     record.texts["params.yaml"] = yaml.safe_dump(effective, sort_keys=False, allow_unicode=True)
-    for path in sorted(layout.report.glob("figures/*.svg")):
-        record.texts[f"{DRAWINGS}/{path.name}"] = fluid(path.read_text(encoding="utf-8"))
+    for name in [name for name in record.files if name.startswith(f"{DRAWINGS}/")]:
+        record.texts[name] = fluid(record.files.pop(name).read_text(encoding="utf-8"))
     record.tags["code"] = digest(made_from.get("code"))
     return record
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from conftest import ROOT, read_study
 from results import QUICK, write_results
 
-from odyssey import claims, seeds, tracking, verdicts
+from odyssey import claims, seeds, verdicts
 from odyssey.claims import FAILS, HOLDS, OPEN
 from odyssey.cli import main
 from odyssey.errors import OdysseyError
@@ -28,6 +28,8 @@ from odyssey.settings import Settings
 from odyssey.stages import claims as stage
 from odyssey.stages import report
 from odyssey.store import check_folder
+from odyssey.tracking.connection import store
+from odyssey.tracking.publication import publish
 
 
 def evidence(seed: int = 0, **columns: Any) -> pd.DataFrame:
@@ -298,7 +300,7 @@ def test_seeds_meet_in_mlflow(study: tuple[Settings, Layout], tmp_path: Path, mo
         layout = Layout(tmp_path / f"data{seed}" / "smoke")
         write_results(own, layout, seed=seed)
         report.run(own, layout)
-        tracking.publish(own, layout)
+        publish(own, layout)
         if seed == 0:
             with pytest.raises(OdysseyError, match="1 seed"):
                 seeds.combine(own)
@@ -310,7 +312,7 @@ def test_seeds_meet_in_mlflow(study: tuple[Settings, Layout], tmp_path: Path, mo
     np.testing.assert_allclose(changes["log_change"], both)
     again, _ = seeds.combine(settings)
     pd.testing.assert_frame_equal(found, again)
-    with tracking._store() as client:
+    with store() as client:
         experiment = client.get_experiment_by_name(settings.study)
         assert experiment is not None
         runs = client.search_runs([experiment.experiment_id], "tags.seeds != ''")

@@ -82,7 +82,7 @@ def held(uri: str, name: str) -> dict[str, Any]:
             "curve": [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "nll/test")],
             "params": run.data.params,
             "tags": {key: value for key, value in run.data.tags.items() if key not in own},
-            "data": sorted(i.dataset.digest for i in run.inputs.dataset_inputs),
+            "data": sorted(i.dataset.digest for i in (run.inputs.dataset_inputs if run.inputs else ())),
             "files": sorted(files(run)),
         }
         for run in client.search_runs([experiment.experiment_id])

@@ -224,8 +224,8 @@ def test_the_summary_run_is_complete(store: Path, client: MlflowClient, layout: 
     claimed = {path.name for path in layout.claims.iterdir()} - {MANIFEST}
     assert {"claims.csv", "evidence.csv", "classes.csv"} <= claimed
     names = {*(f"report/{name}" for name in page), *(f"claims/{name}" for name in claimed)}
-    assert held == {"provenance/dvc.lock", "params.yaml", "claims.json", "report/vector/figure1_tiny.svg", *names}
-    assert (folder / "report" / "vector" / "figure1_tiny.svg").read_text() == "<svg/>"
+    assert held == {"provenance/dvc.lock", "params.yaml", "claims.json", *names}
+    assert (folder / "report" / "figures" / "figure1_tiny.svg").read_text() == "<svg/>"
     assert run.data.tags[records.SETTINGS] == records.settings_digest(settings.model_copy(update={"seed": 9}))
     assert Settings.model_validate(yaml.safe_load((folder / "params.yaml").read_text())) == settings
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -35,9 +36,15 @@ def read_documents(modules: Sequence[str]) -> list[Document]:
     Raises OdysseyError for a module that is not installed or has no Python source.
     """
     files = sorted({(name, path) for module in modules for name, path in _files(module)})
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        parsed = bar(pool.map(_parse, files, chunksize=64), "read documentation", total=len(files), unit="files")
-        found = [document for documents in parsed for document in documents]
+    # A terminal's Ctrl-C reaches the workers, too: it is this process that ends them, and says so.
+    deaf = ProcessPoolExecutor(os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    with deaf as pool:
+        try:
+            parsed = bar(pool.map(_parse, files, chunksize=64), "read documentation", total=len(files), unit="files")
+            found = [document for documents in parsed for document in documents]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     # An overloaded function or a property's setter repeats its name: the first one stands.
     return sorted({document.id: document for document in reversed(found)}.values(), key=lambda d: d.id)
 

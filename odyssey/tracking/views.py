@@ -35,13 +35,13 @@ COLUMNS = {
     "attributes.`Run Name`": 185,
     "runDateAndNestInfo": 106,
     "tags.`model`": 52,
-    "tags.`domain`": 108,
+    "tags.`domain`": 98,
     "tags.`portion`": 72,
     f"metrics.`{ZERO_SHOT}`": 97,
     f"metrics.`{ADAPTED}`": 90,
     f"metrics.`{CHANGE}`": 80,
-    f"metrics.`{MMD}`": 80,
-    f"metrics.`{FD}`": 78,
+    f"metrics.`{MMD}`": 88,
+    f"metrics.`{FD}`": 84,
 }
 """Columns of a table, by MLflow's ids, and their widths in pixels: a window of 1280 has room for all.
 
