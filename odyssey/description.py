@@ -1,7 +1,7 @@
 """What MLflow's UI says of a study above its runs and on its summary's page, as Markdown.
 
 The UI folds a run's description to four lines and an experiment's to one, so the answer and the links come first.
-It opens links in a new tab, drops HTML, and keeps TAG_LENGTH characters.
+It opens links in a new tab and drops HTML.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from odyssey.reporting.words import listed, number, signed
 from odyssey.settings import Settings
 from odyssey.tracking import views
 
-TAG_LENGTH = 8000
-"""Characters of a tag that MLflow keeps."""
+TAG_LENGTH, EXPERIMENT_TAG_LENGTH = 8000, 5000
+"""Characters of a run's and of an experiment's tag that MLflow keeps."""
 TOKENS = 3
 """Tokens that are named of a domain."""
 TOKEN_TABLE = "/artifacts/tokens/test.json"
@@ -72,7 +72,10 @@ def experiment(settings: Settings, headline: Sequence[Row], top_tokens: Sequence
         _link("Summary", places.run(places.summary)),
         *(_link(view.name, places.view(key)) for key, view in views.views(settings).items() if key in FIRST),
     ]
-    return "\n\n".join([" · ".join(first), *_worst_by_model(headline, top_tokens, places), _views(settings, places)])
+    parts = [" · ".join(first), _views(settings, places), *_worst_by_model(headline, top_tokens, places)]
+    while len("\n\n".join(parts)) > EXPERIMENT_TAG_LENGTH:
+        parts.pop()
+    return "\n\n".join(parts)
 
 
 def summary(
@@ -131,7 +134,7 @@ def _worst_by_model(headline: Sequence[Row], top_tokens: Sequence[Row], places: 
         table = _link("all its tokens", places.cell(worst, TOKEN_TABLE))
         noise = "" if worst["outcome"] == WORSE else f" ({worst['outcome']})"
         domain = _link(worst["domain"], places.cell(worst))
-        yield f"**{model}** came off worst on {domain}: {_change(worst)}{noise}{through} ({table})."
+        yield f"**{_plain(model)}** came off worst on {domain}: {_change(worst)}{noise}{through} ({table})."
 
 
 def _change(row: Row) -> str:
@@ -150,14 +153,14 @@ def _counts(headline: Sequence[Row]) -> Iterator[str]:
         for portion in dict.fromkeys(row["portion"] for row in headline):
             own = [row for row in headline if (row["model"], row["portion"]) == (model, portion)]
             told.append(f"{sum(row['outcome'] == WORSE for row in own)} of {len(own)} {portion} domains")
-        yield f"- {model}: {listed(told)} got worse beyond noise"
+        yield f"- {_plain(model)}: {listed(told)} got worse beyond noise"
 
 
 def _verdicts(claims: Sequence[Row]) -> Iterator[str]:
     """A line for each claim with its verdict by model."""
     for claim in dict.fromkeys(row["claim"] for row in claims):
         own = [row for row in claims if row["claim"] == claim]
-        told = "; ".join(f"{row['model']}: {row['verdict']}" for row in own)
+        told = "; ".join(f"{_plain(row['model'])}: {row['verdict']}" for row in own)
         yield f"- {claim} {own[0]['statement']}: {told}"
 
 
@@ -167,7 +170,7 @@ def _table_row(row: Row, places: Places | None) -> str:
     change = _short(row["change"], "+") + (f"{BLANK}[{ends}]" if ends else "")
     before, after, mmd, fd = (_short(row[key]) for key in ("zero_shot", "adapted", "mmd", "fd"))
     cells = "".join(f"{GAP}{text}|" for text in (row["portion"], before, after, change, mmd, fd))
-    return f"|{row['model']}|{domain}|{cells}"
+    return f"|{_plain(row['model'])}|{domain}|{cells}"
 
 
 def _short(text: str, sign: str = "") -> str:

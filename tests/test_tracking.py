@@ -242,6 +242,20 @@ def test_the_saved_view_has_the_studys_columns(client: MlflowClient, layout: Lay
     assert state["runsHiddenMode"] == "SHOW_ALL"
 
 
+def test_a_description_written_by_hand_stays(client: MlflowClient, layout: Layout) -> None:
+    settings = study("noted")
+    publication.publish(settings, layout)
+    experiment = client.get_experiment_by_name("noted")
+    assert experiment is not None
+    assert experiment.tags["mlflow.note.content"].startswith("Worst: ")
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "mine")
+    publication.publish(settings, layout)
+    assert experiment_tags(client, "noted")["mlflow.note.content"] == "mine"
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "")
+    publication.publish(settings, layout)
+    assert experiment_tags(client, "noted")["mlflow.note.content"].startswith("Worst: ")
+
+
 # --- again, changed, killed
 
 

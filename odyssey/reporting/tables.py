@@ -140,8 +140,8 @@ def spearman(correlations: pd.DataFrame, distance: str, column: str = "spearman"
 
 
 def most_degraded(headline: pd.DataFrame, model: str) -> str:
-    """Of the domains that got worse beyond noise, or else of all, the one with the largest perplexity ratio."""
+    """Of the domains that got worse beyond noise, or else of all, the one with the largest change in perplexity."""
     own = headline[headline["model"] == model]
     worse = own[own["outcome"] == WORSE]
     chosen = own if worse.empty else worse
-    return str(chosen.loc[chosen["ratio"].idxmax(), "domain"])
+    return str(chosen.loc[chosen["change"].idxmax(), "domain"])

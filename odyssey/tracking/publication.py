@@ -23,6 +23,7 @@ from odyssey.record import Record, fit, read_rows
 from odyssey.records import SETTINGS, cell_record, finished_stages, summary_record
 from odyssey.settings import Settings
 from odyssey.state import State, state
+from odyssey.store import digest as digest_of
 from odyssey.tracking import runs, views
 from odyssey.tracking.connection import experiment_id, handed_down, root, shown, store, uri
 from odyssey.tracking.runs import DIGEST
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 NOTE = "mlflow.note.content"
 """Tag of a run or an experiment with its description, as Markdown."""
+WRITTEN = "odyssey.note"
+"""Tag with the digest of the description that was written here."""
 SUMMARY = "summary"
 """What the tag CURRENT says of a summary run that is."""
 ADVICE = "advice"
@@ -174,11 +177,19 @@ def _describe(client: MlflowClient, settings: Settings, layout: Layout, record: 
     tokens = read_rows(layout.report / "tables" / "top_tokens.csv")
     claims = read_rows(layout.claims / "claims.csv")
     told = description.summary(settings, headline, claims, tokens, record.texts, places)
-    if client.get_run(places.summary).data.tags.get(NOTE) != told:
-        client.set_tag(places.summary, NOTE, told)
+    for name, text in _notes(client.get_run(places.summary).data.tags, told).items():
+        client.set_tag(places.summary, name, text)
     told = description.experiment(settings, headline, tokens, places)
-    if client.get_experiment(places.experiment).tags.get(NOTE) != told:
-        client.set_experiment_tag(places.experiment, NOTE, told)
+    for name, text in _notes(client.get_experiment(places.experiment).tags, told).items():
+        client.set_experiment_tag(places.experiment, name, text)
+
+
+def _notes(held: Mapping[str, str], told: str) -> dict[str, str]:
+    """The tags to set for a description: none if it is there, or someone has written another one by hand."""
+    found = held.get(NOTE, "")
+    if found == told or (found and digest_of([found]) != held.get(WRITTEN)):
+        return {}
+    return {NOTE: told, WRITTEN: digest_of([told])}
 
 
 def _mark(client: MlflowClient, held: _Held, current: Mapping[str, Record], seed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from importlib.metadata import entry_points
 
 from odyssey.errors import OdysseyError
 from odyssey.settings import Settings
@@ -32,6 +33,8 @@ def serve(settings: Settings, port: int) -> None:
     if address.startswith("http"):
         print(f"The study's runs: {shown(address).rstrip('/')}{page}")
         return
+    if landing.NAME not in entry_points(group="mlflow.app").names:
+        raise OdysseyError("this installation is older than the code; `make ui` brings it up to date")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -39,6 +42,7 @@ def serve(settings: Settings, port: int) -> None:
         except (OSError, OverflowError) as error:
             raise OdysseyError(f"port {port} cannot be used ({error}); choose another with --port") from None
     print(f"The study's runs, in some seconds and until Ctrl-C: http://127.0.0.1:{port}{landing.PATH}", flush=True)
-    options = ["--backend-store-uri", address, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    os.environ[landing.TARGET] = page
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # Not as an option: an address may hold a password, and everyone sees a command's options.
+    os.environ |= {landing.TARGET: page, "MLFLOW_BACKEND_STORE_URI": address}
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", "--app-name", landing.NAME, *options])
