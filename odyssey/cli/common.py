@@ -1,0 +1,109 @@
+"""The group that all commands belong to, and what several of them share."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from odyssey import __version__
+from odyssey.cli import interrupts, terminal
+from odyssey.errors import OdysseyError
+from odyssey.layout import Layout
+from odyssey.settings import PARAMS_FILE, Settings, load_settings
+
+SECTIONS = {
+    "studies": "Studies",
+    "stages": "Stages, in their order, and what they come to",
+    "mlflow": "MLflow",
+    "tools": "Any model, any text",
+    "installation": "This installation",
+}
+"""Modules that commands are in, and what they are listed under in the help."""
+
+
+class Failure(click.ClickException):
+    """An expected error, with its first word in red."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write it to standard error."""
+        start = click.style("Error:", fg="red", bold=True)
+        click.echo(f"{start} {self.format_message()}", file=file, err=file is None, color=self.show_color)
+
+
+class Group(click.Group):
+    """Shows what can be expected to go wrong as one line and exits with 1, or as shells do after a signal."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt as error:
+            context.exit(interrupts.tell(context, error))
+        except OdysseyError as error:
+            raise Failure(str(error)) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = f" at {error.filename}" if error.filename else ""
+            raise Failure(
+                f"the disk is full{where}: free some space and run the command again; what was finished is kept"
+            ) from None
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for --help
+                raise
+            raise Failure(
+                "the GPU's memory is full: lower adapt.engine.micro_batch_size, evaluate.batch_tokens or "
+                "embed.batch_size in the study, or turn on adapt.engine.activation_checkpointing; "
+                "what was finished is kept"
+            ) from None
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Names in the order in which the files define them."""
+        return list(self.commands)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by what they are about."""
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for module, title in SECTIONS.items():
+            own = [one for one in self.commands.values() if one.callback and one.callback.__module__.endswith(module)]
+            with formatter.section(title):
+                formatter.write_dl([(str(one.name), one.get_short_help_str(width)) for one in own])
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+@click.option("--params", default=PARAMS_FILE, show_default=True, help="The file that names the study.")
+@click.option("--data", default="data", show_default=True, help="Folder of the results, one folder a study in it.")
+@click.option("-v", "--verbose", is_flag=True, help="Let libraries show their own notices and bars, too.")
+@click.pass_context
+def main(context: click.Context, params: str, data: str, verbose: bool) -> None:
+    """Why does additional pretraining sometimes fail to improve?
+
+    `dvc repro` runs the stages in order; each is a command here too.
+    """
+    terminal.settle(context, verbose)
+    interrupts.listen()
+    context.obj = {"params": Path(params), "data": Path(data)}
+
+
+def inputs(context: click.Context, study: str | None = None, accept_licenses: bool = False) -> tuple[Settings, Layout]:
+    """The study in use, or `study`, and where its results lie; raises OdysseyError for what is wrong with it."""
+    settings = load_settings(context.obj["params"], study)
+    if accept_licenses:
+        settings = settings.model_copy(update={"accept_licenses": True})
+    return settings, Layout(context.obj["data"] / settings.study)
+
+
+def stage_inputs(context: click.Context, accept_licenses: bool = False) -> tuple[Settings, Layout]:
+    """The same for a stage: from now on Ctrl-C says what of its results there is."""
+    settings, layout = inputs(context, accept_licenses=accept_licenses)
+    context.obj["kept"] = interrupts.count_kept(str(context.info_name), settings, layout)
+    return settings, layout
+
+
+accepting = click.option(
+    "--accept-licenses", is_flag=True, help="You accept the non-commercial licences of what is fetched."
+)

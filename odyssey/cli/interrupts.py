@@ -1,0 +1,94 @@
+"""An end by Ctrl-C or SIGTERM: said in one line, with what was kept."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import click
+
+from odyssey.layout import SOURCE, Layout
+from odyssey.settings import Settings
+from odyssey.store import MANIFEST
+
+NOTHING_LOST = "nothing is half written; run the same command again"
+
+
+AGAIN = 0.05
+"""Seconds until a signal is tried again that came where its exception would be lost."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The command is to end, by Ctrl-C or by SIGTERM."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def listen() -> None:
+    """Have Ctrl-C and SIGTERM raise Interrupted, unless they are ignored, as in a shell's background jobs."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    if not _is_lost(frame):
+        raise Interrupted(number)
+    signal.signal(signal.SIGALRM, lambda _, there: _stop(number, there))
+    signal.setitimer(signal.ITIMER_REAL, AGAIN)
+
+
+def _is_lost(frame: FrameType | None) -> bool:
+    """Whether Python only reports an exception that is raised here: DeepSpeed's and tqdm's objects have a __del__."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def tell(context: click.Context, error: KeyboardInterrupt) -> int:
+    """Say what was kept, and return the exit status: 128 and the signal's number, as shells have it."""
+    kept: Callable[[], str] = (context.obj or {}).get("kept", lambda: NOTHING_LOST)
+    # A terminal shows ^C, with or without a bar before it.
+    start = "\n" if sys.stderr.isatty() else ""
+    click.echo(f"{start}{context.invoked_subcommand}: interrupted; {kept()}", err=True)
+    return 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
+
+
+def count_kept(stage: str, settings: Settings, layout: Layout) -> Callable[[], str]:
+    """What to say of a stage that is ended from now on: how many of its results there are."""
+    start = time.time()
+    total, unit = _expected(stage, settings)
+
+    def kept() -> str:
+        manifests = [
+            path
+            for path in (layout.data / stage).rglob(MANIFEST)
+            if not any(part.startswith(".") for part in path.relative_to(layout.data).parts)
+        ]
+        new = sum(path.stat().st_mtime >= start for path in manifests)
+        return (
+            f"{len(manifests)} of {total} {unit} are there ({new} made now) and kept; "
+            "run the same command again to go on"
+        )
+
+    return kept if total > 1 else lambda: NOTHING_LOST
+
+
+def _expected(stage: str, settings: Settings) -> tuple[int, str]:
+    """How many results a stage has in all, and what they are."""
+    if stage in ("sample", "embed"):
+        return len({SOURCE, *settings.domains}), "corpora"
+    if stage == "pretrain":
+        return len(settings.models), "models"
+    if stage in ("adapt", "evaluate", "tokens", "joins"):
+        return len(settings.models) * len(settings.adapted), "cells"
+    return 1, "result"

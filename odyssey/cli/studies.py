@@ -1,0 +1,84 @@
+"""Commands about studies: which one is in use, which domains it adapts to, what it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from odyssey import announce
+from odyssey.cli.common import inputs, main
+from odyssey.cli.completing import complete_gpus, complete_models, complete_studies
+from odyssey.cli.terminal import say
+from odyssey.progress import doing
+
+
+@main.command("study", short_help="Switch to a study, or list them.")
+@click.argument("name", required=False, shell_complete=complete_studies)
+@click.option("--accept-licenses", is_flag=True, help="Write that you accept non-commercial licences, too.")
+@click.option("--consent", type=bool, default=False, hidden=True, help="The same with a value, for MLproject.")
+@click.pass_context
+def use_study(context: click.Context, name: str | None, accept_licenses: bool, consent: bool) -> None:
+    """Switch to the study NAME: write its name into params.yaml. Without NAME, list the studies.
+
+    Every study has results of its own, under data/NAME.
+
+    Example: odyssey study gpt2-small
+    """
+    say(f"use '{name}' from now on" if name else "those that there are, the one in use marked *")
+    from odyssey.choice import listing, use
+
+    if name or accept_licenses or consent:
+        use(context.obj["params"], name or None, accept_licenses or consent)
+    click.echo(listing(context.obj["params"]))
+
+
+@main.command(short_help="Write a list of the most extreme domains.")
+@click.argument("name")
+@click.option("--by", type=click.Choice(["mmd", "fd", "change"]), required=True, help="What the domains are ranked by.")
+@click.option("--model", help="Whose change in perplexity, for --by change.", shell_complete=complete_models)
+@click.option("--count", default=20, show_default=True, help="Domains, half from each end.")
+@click.pass_context
+def choose(context: click.Context, name: str, by: Any, model: str | None, count: int) -> None:
+    """Write the domains at both ends of a measure to studies/selections/NAME.yaml, for `adapt_to` of a study.
+
+    By mmd or fd (squared distances): nearest to and farthest from the source corpus. By change
+    (perplexity, adapted - zero-shot): the most improved and the most degraded, the paper's
+    "most extreme 20".
+
+    Example: odyssey choose near-and-far --by mmd
+    """
+    settings, layout = inputs(context)
+    say(f"{count} of {len(settings.domains)} domains of study '{settings.study}', by {by}")
+    from odyssey.choice import select
+
+    path = select(settings, layout, context.obj["params"].parent, name, by, count, model)
+    click.echo(path.read_text(encoding="utf-8"), nl=False)
+    click.echo(
+        f"To adapt to these: `adapt_to: {path.relative_to(context.obj['params'].parent).as_posix()}` in a study."
+    )
+
+
+@main.command(short_help="What a study takes, before anything is fetched.")
+@click.option("--study", help="A study [default: the one in use].", shell_complete=complete_studies)
+@click.option(
+    "--gpu",
+    help="A GPU to plan for, such as A100-80GB, or cpu [default: this machine's].",
+    shell_complete=complete_gpus,
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def plan(context: click.Context, study: str | None, gpu: str | None, as_json: bool) -> None:
+    """What a study takes, before anything is fetched: downloads, disk, memory (GB), FLOPs, hours.
+
+    The arithmetic is shown, estimates are marked, and it says whether the study fits here.
+
+    Example: odyssey plan --study gpt2-xl --gpu A100-80GB
+    """
+    settings, layout = inputs(context, study)
+    say(announce.plan(settings, gpu))
+    from odyssey.planning.plan import plan as describe
+
+    with doing("looking at the hub and at this machine"):
+        text = describe(settings, layout, gpu, as_json, context.obj["params"].parent)
+    click.echo(text)

@@ -1,0 +1,1 @@
+"""What can be wrong with an installation, its machine and what it reaches: found before a study is run."""
