@@ -90,7 +90,7 @@ class _Log:
         self, iterable: Iterable[Any] | None, label: str, total: float | None, unit: str, disable: bool
     ) -> None:
         self.iterable, self.label, self.total, self.unit, self.disable = iterable, label, total, unit, disable
-        self.done = 0.0
+        self.n = 0.0
         self.start = time.monotonic()
         if not disable:
             self.running.append(self)
@@ -107,13 +107,13 @@ class _Log:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def update(self, n: float = 1) -> None:
+    def update(self, more: float = 1) -> None:
         """Count so many more as done."""
-        self.done += n
+        self.n += more
         now = time.monotonic()
         if self in self.running and now - max(_Log.said, self.running[0].start) >= QUIET:
             _Log.said = now
-            told = (f"{one.label}: {state(one.done, one.total, now - one.start, one.unit)}" for one in self.running)
+            told = (f"{one.label}: {state(one.n, one.total, now - one.start, one.unit)}" for one in self.running)
             print("; ".join(told), file=sys.stderr, flush=True)
 
     def close(self) -> None:

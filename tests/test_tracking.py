@@ -558,6 +558,7 @@ def server(store: Path, layout: Layout) -> Iterator[tuple[subprocess.Popen[str],
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}; from test_tracking import study\n"
+    code += "from odyssey.cli import interrupts; interrupts.listen()\n"
     code += f"from odyssey.tracking import serving; serving.serve(study('page'), {port})"
     process = subprocess.Popen(
         [sys.executable, "-c", code],

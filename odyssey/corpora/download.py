@@ -91,12 +91,14 @@ def _receive_once(url: str, part: Path, headers: dict[str, str], state: Path | N
         length = int(response.headers.get("Content-Length", 0))
         if length > shutil.disk_usage(part.parent).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part.parent))
-        _write(response, part, start, start + length)
+        # As the file is called where it comes from: the cache calls it by its hash.
+        name = unquote(urlsplit(url).path.rpartition("/")[2])
+        _write(response, name, part, start, start + length)
 
 
-def _write(response: httpx2.Response, part: Path, start: int, total: int) -> None:
+def _write(response: httpx2.Response, name: str, part: Path, start: int, total: int) -> None:
     done = start
-    with part.open("ab" if start else "wb") as file, _progress(part.name, start, total) as advance:
+    with part.open("ab" if start else "wb") as file, _progress(name, start, total) as advance:
         for chunk in response.iter_raw():
             file.write(chunk)
             done += len(chunk)

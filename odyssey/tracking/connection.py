@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ def store() -> Iterator[MlflowClient]:
             client.search_experiments(max_results=1)
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            reason = re.sub(r"(?<=://)[^/@\s]+@", "", reason)  # a name and password, as MLflow repeats the address
             raise OdysseyError(
                 f"{shown(uri())}: not usable as an MLflow store ({reason}); correct MLFLOW_TRACKING_URI, or "
                 "move a damaged file away and run `odyssey track`: all results are under data/"
