@@ -26,8 +26,8 @@ reproduce: $(STAMP) ## run the study of params.yaml, publish it to MLflow, print
 test: $(STAMP) ## run the tests
 	pytest
 
-smoke: $(STAMP) ## run the whole pipeline, and the paper's studies, in small and in temporary copies
-	pytest -m slow -s tests/test_pipeline.py tests/test_paper.py
+smoke: $(STAMP) ## run the slow tests: pipeline, paper's studies, documents' commands, pages in a browser
+	pytest -m slow -s
 
 check: $(STAMP) ## check style and types
 	ruff check

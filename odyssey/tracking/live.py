@@ -69,9 +69,10 @@ class Live:
                 curves.run_id = run_id
                 return
             experiment = experiment_id(client, self._settings.study)
-            for run in runs.all_runs(client, experiment):
+            same = f"tags.`{TRAINED}` = '{record.tags[TRAINED]}'"
+            for run in client.search_runs([experiment], same):
                 # Of a training that was killed, or whose result was lost before it was published.
-                if run.data.tags.get(TRAINED) == record.tags[TRAINED] and runs.DIGEST not in run.data.tags:
+                if runs.DIGEST not in run.data.tags:
                     client.delete_run(run.info.run_id)
             tags = record.tags | runs.state_tags(self._state)
             tags |= {CURRENT: "yes", COLOR: colour(self._settings, model, domain)}
