@@ -33,6 +33,9 @@ ELSEWHERE = {
     "make check": ".ci/run",
     "make smoke": ".ci/run",
     "odyssey study newline && dvc repro": "tests/test_pipeline.py::test_every_result_is_there",
+    "odyssey claims --all-seeds": "tests/test_claims.py::test_seeds_meet_in_mlflow",
+    # With a study in the place of a seed.
+    "dvc exp run -S seed=1": f"{PAPER}olmo_on_dolma_by_dvc_exp_run",
     CONSENTING.format("gpt2-small"): f"{PAPER}gpt2_on_openwebtext_by_dvc_repro",
     CONSENTING.format("gpt2-large"): f"{PAPER}gpt2_on_openwebtext_by_dvc_repro",
     CONSENTING.format("gpt2-xl"): f"{PAPER}gpt2_on_openwebtext_by_dvc_repro",

@@ -66,7 +66,7 @@ def _complaint(words: list[str]) -> str | None:
 def _of_dvc(words: list[str]) -> str | None:
     parser = importlib.import_module("dvc.cli.parser")
 
-    def complain(_: object, message: str) -> None:
+    def complain(_: object, message: str, *__: object) -> None:
         raise ValueError(message)
 
     with pytest.MonkeyPatch.context() as patch:

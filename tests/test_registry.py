@@ -61,9 +61,11 @@ def fill(folder: Path, settings: Settings, checkpoint: Path) -> Layout:
     adapt(settings, layout, checkpoint)
     with new_folder(layout.report, {}) as new:
         (new / "tables").mkdir()
-        about = {"model": MODEL, "domain": DOMAIN, "portion": "science", "mmd": 0.1, "fd": 0.2}
+        about = {"model": MODEL, "domain": DOMAIN, "portion": "science", "outcome": "better", "mmd": 0.1, "fd": 0.2}
         numbers = dict.fromkeys(("zero_shot", "adapted", "change", "change_low", "change_high"), 1.0)
         pd.DataFrame([about | numbers]).to_csv(new / "tables" / "headline.csv", index=False)
+        tokens = {"model": MODEL, "domain": DOMAIN, "split": "test", "direction": "up", "token": "the"}
+        pd.DataFrame([tokens]).to_csv(new / "tables" / "top_tokens.csv", index=False)
         (new / "report.html").write_text("<p>the page</p>")
         write_json(new / "metrics.json", {MODEL: {"worse": {"science": 1}}})
     return layout
