@@ -7,6 +7,7 @@ import importlib
 import re
 import shutil
 import subprocess
+from functools import cache
 from typing import Any
 
 import doc_steps as docs
@@ -200,6 +201,7 @@ def test_a_constant_has_the_value_that_the_docs_say(row: list[str]) -> None:
 # --- messages
 
 
+@cache
 def _messages() -> list[str]:
     """Texts of the package's code, f-strings with a zero byte for what is filled in."""
     found = []

@@ -206,6 +206,7 @@ def test_mlflow(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.status == "fail"
     assert "move a damaged file away" in found.remedy
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     found = reached.mlflow(subject)
     assert found.status == "fail"
     assert found.found.startswith("http://127.0.0.1:9")

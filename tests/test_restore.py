@@ -81,6 +81,7 @@ def test_a_clean_state_comes_back(project: Path, tmp_path: Path) -> None:
     assert "up to date" in run(tmp_path / "then", "dvc", "status")
 
 
+@pytest.mark.slow
 def test_a_dirty_state_comes_back(project: Path, tmp_path: Path) -> None:
     """Edited, staged, new, deleted and binary files; not what is a user's own, and not as staged afterwards."""
     (project / "odyssey" / "old.bin").write_bytes(bytes(range(256)))
@@ -113,6 +114,7 @@ def test_a_dirty_state_comes_back(project: Path, tmp_path: Path) -> None:
     run(project, "git", "stash", "drop", "--quiet")
 
 
+@pytest.mark.slow
 def test_the_commands_that_are_printed_do_the_same(project: Path, tmp_path: Path) -> None:
     run(project, "dvc", "checkout", "--quiet", "--force")
     run_id = publish("printed", state(project, "mine"))

@@ -505,6 +505,7 @@ def publisher(folder: Path, layout: Layout, settings: Settings) -> subprocess.Po
     )
 
 
+@pytest.mark.slow
 def test_six_first_publishers_at_once(tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
