@@ -74,7 +74,8 @@ def held(uri: str, name: str) -> dict[str, Any]:
             else:
                 yield entry.path
 
-    own = ("mlflow.user", "mlflow.note.content", "mlflow.artifactLocation")
+    # Descriptions link runs by their ids.
+    own = ("mlflow.user", "mlflow.note.content", "odyssey.note", "mlflow.artifactLocation")
     return {
         run.info.run_name: {
             "status": run.info.status,
