@@ -109,7 +109,7 @@ def check(copy: Project, study: str) -> None:
         assert study != "llama-7b" or newlines == [13]
         tokens = list(csv.DictReader((data / "tokens" / study / domain / "test.csv").open(encoding="utf-8")))
         assert {int(row["token_id"]) for row in tokens if row["token"] == "\\n"} & set(newlines)
-    held = {path.stem for path in (data / "report" / "figures").glob("*.png")}
+    held = {path.stem for path in (data / "report" / "png").glob("*.png")}
     distance = {"gpt2-small": "figure2", "olmo-1b": "figure5", "llama-7b": "figure6"}[study]
     assert held == {distance, *(f"figure{number}_{study}" for number in (1, 3, 4))}
     runs = copy.runs(study)
@@ -118,7 +118,8 @@ def check(copy: Project, study: str) -> None:
 
 
 def test_it_is_planned_before_anything_is_fetched(copy: Project, hub: Hub) -> None:
-    found = json.loads(copy.run("odyssey", "plan", "--study", "gpt2-small", "--gpu", "A100-80GB", "--json"))
+    said = copy.run("odyssey", "plan", "--study", "gpt2-small", "--gpu", "A100-80GB", "--json")
+    found = json.loads(said.splitlines()[-1])  # after the line that every command begins with
     assert found["study"] == "gpt2-small"
     assert found["sizes"].startswith("asked of the hub")
     assert found["totals"]["fetched"] > 0

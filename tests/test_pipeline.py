@@ -62,7 +62,8 @@ def test_every_result_is_there(study: Project) -> None:
     assert (data / "report" / "report.html").is_file()
     assert json.loads((data / "report" / "metrics.json").read_text(encoding="utf-8"))
     figures = list((data / "report" / "figures").iterdir())
-    assert {path.suffix for path in figures} == {".png", ".svg"}
+    assert {path.suffix for path in figures} == {".svg"}
+    assert {path.stem for path in figures} == {path.stem for path in (data / "report" / "png").iterdir()}
 
 
 def test_evaluation_agrees_with_the_command_for_anyones_text(study: Project) -> None:

@@ -114,6 +114,7 @@ def test_a_table_on_a_server_is_one_that_mlflow_reads(
     settings, layout = study("tables"), fill(tmp_path, study("any"))
     publication.publish(settings, layout)
     client = MlflowClient(server)
+    monkeypatch.setattr("mlflow.tracking._tracking_service.utils._tracking_uri", server)  # what load_table asks
     experiment = client.get_experiment_by_name("tables")
     assert experiment is not None
     table = client.load_table(experiment.experiment_id, "tokens/test.json", extra_columns=["run_id"])
