@@ -111,7 +111,7 @@ def check(copy: Project, study: str) -> None:
         assert {int(row["token_id"]) for row in tokens if row["token"] == "\\n"} & set(newlines)
     held = {path.stem for path in (data / "report" / "png").glob("*.png")}
     distance = {"gpt2-small": "figure2", "olmo-1b": "figure5", "llama-7b": "figure6"}[study]
-    assert held == {distance, *(f"figure{number}_{study}" for number in (1, 3, 4))}
+    assert {distance, *(f"figure{number}_{study}" for number in (1, 3, 4))} <= held
     runs = copy.runs(study)
     assert {run.data.tags.get("domain") for run in runs} == {WIKI, S2ORC, None}
     assert {run.info.status for run in runs} == {"FINISHED"}
