@@ -119,7 +119,7 @@ def check(copy: Project, study: str) -> None:
 
 def test_it_is_planned_before_anything_is_fetched(copy: Project, hub: Hub) -> None:
     said = copy.run("odyssey", "plan", "--study", "gpt2-small", "--gpu", "A100-80GB", "--json")
-    found = json.loads(said.splitlines()[-1])  # after the line that every command begins with
+    found = json.loads(said[said.index("{") :])  # after the line that every command begins with
     assert found["study"] == "gpt2-small"
     assert found["sizes"].startswith("asked of the hub")
     assert found["totals"]["fetched"] > 0
