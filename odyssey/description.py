@@ -64,7 +64,7 @@ class Places:
 
 def experiment(settings: Settings, headline: Sequence[Row], top_tokens: Sequence[Row], places: Places) -> str:
     """What stands above the runs: which domain came off worst and where to look, in one line; then more."""
-    worst = _ranked(headline)[0]
+    worst = _worst(headline)
     name = _link(f"{worst['model']} {worst['domain']}", places.cell(worst))
     first = [
         f"Worst: {name}, perplexity {_change(worst)}",
@@ -124,10 +124,16 @@ def _ranked(headline: Sequence[Row]) -> list[Row]:
     return sorted(headline, key=lambda row: -float(row["change"]))
 
 
+def _worst(headline: Sequence[Row]) -> Row:
+    """As in the report: of what got worse beyond noise, or else of all, the row with the largest change."""
+    ranked = _ranked(headline)
+    return next((row for row in ranked if row["outcome"] == WORSE), ranked[0])
+
+
 def _worst_by_model(headline: Sequence[Row], top_tokens: Sequence[Row], places: Places) -> Iterator[str]:
     """For each model a line: its worst domain, and the tokens that raise its loss on test most."""
     for model in dict.fromkeys(row["model"] for row in headline):
-        worst = _ranked([row for row in headline if row["model"] == model])[0]
+        worst = _worst([row for row in headline if row["model"] == model])
         key = {"model": model, "domain": worst["domain"], "split": "test", "direction": "up"}
         tokens = [row["token"] for row in top_tokens if key.items() <= row.items()][:TOKENS]
         through = f", through {listed(map(_code, tokens))}" if tokens else ""

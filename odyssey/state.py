@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from odyssey.errors import OdysseyError
 from odyssey.provenance import git_state
 from odyssey.settings import PARAMS_FILE, STUDIES
 
@@ -32,7 +34,7 @@ class State:
 
 
 def state(root: Path, study: str) -> State:
-    """The state of the project in `root`."""
+    """The state of the project in `root`; raises OdysseyError if git fails to say what differs from the commit."""
     commit, dirty = git_state(root)
     names = (PARAMS_FILE, f"{STUDIES}/{study}.yaml", LOCK)
     files = {name: root / name for name in names if (root / name).is_file()}
@@ -55,15 +57,26 @@ def _diff(root: Path) -> bytes:
         own = {
             "GIT_INDEX_FILE": str(Path(folder, "index")),
             "GIT_OBJECT_DIRECTORY": folder,
-            "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
+            # Quoted as git reads it: a colon would end the path.
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": json.dumps(objects, ensure_ascii=False),
         }
 
         def git(*arguments: str) -> bytes:
-            command = ["git", *arguments]
-            return subprocess.run(command, cwd=root, check=True, capture_output=True, env={**os.environ, **own}).stdout
+            done = subprocess.run(
+                ["git", *arguments], cwd=root, capture_output=True, env={**os.environ, **own}, check=False
+            )
+            if done.returncode:
+                said = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
+                raise OdysseyError(
+                    f"{root}: git cannot say what differs from the commit ({said[-1]}); mend that, so that results "
+                    "can be traced to their code"
+                )
+            return done.stdout
 
         git("read-tree", "HEAD")
         git("add", "--update", "--", ".")
         if there := [name for name in CODE if (root / name).is_dir()]:
             git("add", "--", *there)
-        return git("diff", "--cached", "--binary", "HEAD", "--", ".", f":(exclude){LOCK}")
+        # Not `git diff`, which takes prefixes, colour and programs from the user's configuration.
+        plain = ("--cached", "--patch", "--binary", "--no-ext-diff", "--no-textconv")
+        return git("diff-index", *plain, "HEAD", "--", ".", f":(exclude){LOCK}")

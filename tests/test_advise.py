@@ -82,7 +82,7 @@ def test_overlap_worked_out() -> None:
     # Runs of three words: abc, bcd | xy, a short text's only one | none. Only abc stands in the others.
     found = ngram_overlap(["A b, c d.", "x y", "--"], ["z a b c", "y x"], 3, 0.5)
     assert found.ngrams == pytest.approx(1 / 3)
-    assert (found.contained, found.counted, found.documents) == (1, 2, 0.5)
+    assert (found.contained, found.contained_share) == (1, 0.5)
     with pytest.raises(ValueError, match="no document"):
         ngram_overlap(["..."], ["a"], 3, 0.5)
 
@@ -187,7 +187,7 @@ def test_a_domain_like_the_source_is_as_far_from_it_as_itself() -> None:
     assert near.n == far.n == 80
     assert 0.7 < near.fd_ratio < 1.4 < 3 < far.fd_ratio
     assert near.fd_within == far.fd_within  # the same rows of the source corpus
-    assert (near.documents, far.ngrams, near.lower_bound) == (0, 0, False)
+    assert (near.contained_share, far.ngrams, near.lower_bound) == (0, 0, False)
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
@@ -502,6 +502,27 @@ def test_bad_input_is_one_line(checkpoint: Path, sides: Path) -> None:
     (sides / "blank.txt").write_text("\n \n", encoding="utf-8")
     assert "blank.txt: no text in it" in told(domain="blank.txt")
     assert "the probe changed nothing; is the learning rate of 1e-30 too low?" in told(rate="1e-30")
+    blocks(sides / "alike.txt", [f"the same row {'again ' * 20}"] * 200)
+    assert "alike.txt: its rows are all the same text" in told("--source", "alike.txt")
+
+
+def test_a_long_context_is_probed_in_shorter_windows(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "LONGEST_CONTEXT", 8)
+    made = advice.advise(Request(str(checkpoint), "source.txt", Path("domain.txt"), learning_rate=1e-3))
+    assert made.context == 8
+    assert made.probe is not None
+    assert made.probe.tokens % 8 == 0
+
+
+def test_a_study_that_cannot_be_read_does_not_hinder_advice(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    for name, content in {"a": "{", "b": "[1]", "c": "source: {corpus: dolma}", "d": "source: [1]"}.items():
+        (tmp_path / "studies" / f"{name}.yaml").write_text(content)
+    assert texts._revision("dolma", tmp_path) == "main"
+    (tmp_path / "studies" / "e.yaml").write_text("source: {corpus: dolma, revision: abc}")
+    assert texts._revision("dolma", tmp_path) == "abc"
 
 
 # --- the validation

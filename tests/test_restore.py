@@ -81,6 +81,37 @@ def test_a_clean_state_comes_back(project: Path, tmp_path: Path) -> None:
     assert "up to date" in run(tmp_path / "then", "dvc", "status")
 
 
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A git checkout in which one file was changed; a colon in its path."""
+    folder = tmp_path / "a: project"
+    (folder / "odyssey").mkdir(parents=True)
+    run(folder, "git", "init", "--quiet")
+    (folder / "odyssey" / "code.py").write_text("A = 1\n")
+    commit(folder)
+    (folder / "odyssey" / "code.py").write_text("A = 2\n")
+    return folder
+
+
+def test_the_diff_applies_whatever_the_users_configuration(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"diff.noprefix": "true", "color.ui": "always", "diff.external": "false"}
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+    for place, (key, value) in enumerate(settings.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{place}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{place}", value)
+    diff = state(checkout, "mine").diff
+    assert diff.startswith(b"diff --git a/odyssey/code.py b/odyssey/code.py\n")
+    run(checkout, "git", "checkout", "--quiet", ".")
+    subprocess.run(["git", "apply"], cwd=checkout, input=diff, check=True)
+    assert (checkout / "odyssey" / "code.py").read_text() == "A = 2\n"
+
+
+def test_what_git_cannot_add_is_said(checkout: Path) -> None:
+    run(checkout, "git", "init", "--quiet", "odyssey/repository")  # without a commit
+    with pytest.raises(OdysseyError, match="a: project: git cannot say what differs from the commit"):
+        state(checkout, "mine")
+
+
 @pytest.mark.slow
 def test_a_dirty_state_comes_back(project: Path, tmp_path: Path) -> None:
     """Edited, staged, new, deleted and binary files; not what is a user's own, and not as staged afterwards."""

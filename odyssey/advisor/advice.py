@@ -128,7 +128,7 @@ def advise(asked: Request, similarity: Similarity | None = None) -> Advice:
     commit = None if local else hub.resolve(asked.model, "main", "model")
     how_exact = _precision()
     network, tokenizer = models.load(asked.model, how_exact, revision=commit)
-    context, size = models.context_of(network), models.parameters(network)
+    context, size = min(models.context_of(network), probes.LONGEST_CONTEXT), models.parameters(network)
     # Cheap complaints first: these need the tokenizer only.
     dealt = probes.deal(domain, tokenizer, context, asked.seed)
     similarity = similarity or compare(domain, source, asked.encoder, asked.seed)

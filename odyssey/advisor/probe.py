@@ -35,6 +35,9 @@ BATCH_SIZE = 8
 """Sequences of a step, as in the mini-study."""
 MICRO_TOKENS = 4096
 """Tokens of one forward pass; changes speed and memory only."""
+LONGEST_CONTEXT = 2048
+"""Tokens of a window at most, the paper's longest: a probe of four steps in windows of 8192 would take more texts than
+are kept. Ours."""
 SEPARATOR = "\n"
 """Joins rows, as in all studies here."""
 CONFIDENCE = 0.8

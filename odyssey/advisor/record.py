@@ -25,6 +25,7 @@ OURS = {
     "confidence": probes.CONFIDENCE,
     "probe_share": probes.SHARE,
     "probe_most_tokens": probes.MOST_TOKENS,
+    "longest_context": probes.LONGEST_CONTEXT,
     "batch_size": probes.BATCH_SIZE,
     "row_words": reading.ROW_WORDS,
     "similarity_rows": similarities.ROWS,

@@ -33,7 +33,7 @@ def warnings(advice: Advice) -> list[str]:
 
 def _contamination(advice: Advice) -> Iterator[str]:
     found = advice.similarity
-    if found.ngrams > MUCH_OVERLAP or found.documents > MUCH_COPIED:
+    if found.ngrams > MUCH_OVERLAP or found.contained_share > MUCH_COPIED:
         bound = "at least " if found.lower_bound else ""
         yield (
             f"contamination: {bound}{found.ngrams:.0%} of the domain's {NGRAM_WORDS}-grams and {found.contained} of "

@@ -51,10 +51,10 @@ class Similarity:
     mmd_within: float
     ngrams: float
     """Share of the domain's n-grams that are in the source texts."""
-    documents: float
+    contained_share: float
     """Share of its documents that are near-copies of them."""
     contained: int
-    """Those documents."""
+    """How many that are."""
     lower_bound: bool
     """Whether there are more source texts than were looked at."""
     truncated_domain: float
@@ -99,6 +99,8 @@ def measure(
     rows = [row for document in pool for row in document]
     x, y = encode(chosen[:n]), encode(rows)
     fd, mmd, fd_within, mmd_within = _distances(x, y, list(map(len, pool)), n, generator(seed, "advise", "draws"))
+    if not (fd_within.all() and mmd_within.all()):
+        raise OdysseyError(f"{source.name}: its rows are all the same text; give what the model was pretrained on")
     copies = ngram_overlap(domain.text(), source.text(), NGRAM_WORDS, CONTAINED)
     return Similarity(
         n=n,
@@ -109,7 +111,7 @@ def measure(
         fd_within_sd=float(fd_within.std(ddof=1)),
         mmd_within=float(mmd_within.mean()),
         ngrams=copies.ngrams,
-        documents=copies.documents,
+        contained_share=copies.contained_share,
         contained=copies.contained,
         lower_bound=not source.complete,
         truncated_domain=count_truncated(chosen[:n]) / n,

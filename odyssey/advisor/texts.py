@@ -129,8 +129,12 @@ def _read_hub(corpus: str, seed: int, root: Path) -> Texts:
 def _revision(corpus: str, root: Path) -> str:
     """What a study pins of a corpus; its main branch, where there is no such study."""
     for file in sorted((root / STUDIES).glob("*.yaml")):
-        source = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("source")
-        if isinstance(source, dict) and source.get("corpus") == corpus:
+        try:
+            study = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, yaml.YAMLError):
+            continue  # whoever uses that study is told
+        source = study.get("source") if isinstance(study, dict) else None
+        if isinstance(source, dict) and source.get("corpus") == corpus and source.get("revision"):
             return str(source["revision"])
     return "main"
 

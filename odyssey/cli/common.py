@@ -54,11 +54,7 @@ class Group(click.Group):
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for --help
                 raise
-            raise Failure(
-                "the GPU's memory is full: lower adapt.engine.micro_batch_size, evaluate.batch_tokens or "
-                "embed.batch_size in the study, or turn on adapt.engine.activation_checkpointing; "
-                "what was finished is kept"
-            ) from None
+            raise Failure(f"the GPU's memory is full: {_remedy(context.invoked_subcommand)}") from None
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Names in the order in which the files define them."""
@@ -71,6 +67,16 @@ class Group(click.Group):
             own = [one for one in self.commands.values() if one.callback and one.callback.__module__.endswith(module)]
             with formatter.section(title):
                 formatter.write_dl([(str(one.name), one.get_short_help_str(width)) for one in own])
+
+
+def _remedy(command: str | None) -> str:
+    """What makes a command take less of a GPU's memory."""
+    if command in ("advise", "perplexity", "distance"):
+        return "use one with more, or none: CUDA_VISIBLE_DEVICES= in front of the command"
+    return (
+        "lower adapt.engine.micro_batch_size, evaluate.batch_tokens or embed.batch_size in the study, or turn on "
+        "adapt.engine.activation_checkpointing; what was finished is kept"
+    )
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -1,4 +1,4 @@
-"""An end by Ctrl-C or SIGTERM: said in one line, with what was kept."""
+"""An end by Ctrl-C, SIGTERM or a closed terminal: said in one line, with what was kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AGAIN = 0.05
 
 
 class Interrupted(KeyboardInterrupt):
-    """The command is to end, by Ctrl-C or by SIGTERM."""
+    """The command is to end, by a signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -31,9 +31,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 def listen() -> None:
-    """Have Ctrl-C and SIGTERM raise Interrupted, unless they are ignored, as in a shell's background jobs."""
+    """Have Ctrl-C, SIGTERM and a closed terminal raise Interrupted.
+
+    Not where they are ignored, as in a shell's background jobs and under `nohup`.
+    """
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _stop)
 

@@ -30,7 +30,7 @@ def track(context: click.Context) -> None:
 
 
 @main.command(short_help="Open the MLflow UI at the study's runs.")
-@click.option("--port", default=5000, show_default=True, help="Port on 127.0.0.1.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on 127.0.0.1.")
 @click.pass_context
 def ui(context: click.Context, port: int) -> None:
     """Open the MLflow UI on 127.0.0.1, at the study's runs.

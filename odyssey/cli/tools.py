@@ -12,6 +12,7 @@ import click
 from odyssey import announce
 from odyssey.cli.common import accepting, main
 from odyssey.cli.terminal import ADVICE, paint, say
+from odyssey.errors import OdysseyError
 from odyssey.progress import doing
 
 
@@ -35,8 +36,7 @@ def perplexity(
     say(announce.perplexity(model, text))
     from odyssey.tools import score_file
 
-    joint = separator.encode().decode("unicode_escape")
-    _show(score_file(model, text, window, joint, accept_licenses), as_json)
+    _show(score_file(model, text, window, _unescaped(separator), accept_licenses), as_json)
 
 
 @main.command(short_help="MMD and FD between two texts.")
@@ -93,6 +93,15 @@ def advise(context: click.Context, /, no_probe: bool, accept_licenses: bool, as_
     with doing("logging to MLflow"):
         where = publish.log(made)
     click.echo(f"logged to MLflow: {where}", err=True)
+
+
+def _unescaped(separator: str) -> str:
+    """What `\\n`, `\\t`, `\\u2014` and the like stand for; other characters stand for themselves."""
+    try:
+        # Characters that are no Latin-1 become escapes, too: the codec reads bytes as Latin-1.
+        return separator.encode("latin-1", "backslashreplace").decode("unicode_escape")
+    except UnicodeDecodeError as error:
+        raise OdysseyError(f"--separator '{separator}': {error.reason}; a backslash itself is written \\\\") from None
 
 
 def _show(result: dict[str, Any], as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -36,7 +37,7 @@ class Subject:
         """The project's folder."""
         return self.params.parent
 
-    @property
+    @cached_property
     def settings(self) -> Settings | None:
         """The study in use; None if something is wrong with it, which the check of it says."""
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,8 @@ from odyssey.tracking import connection
 
 PATIENCE = 30
 """Seconds that a remote has to answer."""
+LATE = 124
+"""Status of what did not answer, as `timeout` has it."""
 
 
 def hub(subject: Subject) -> Check:
@@ -59,7 +60,7 @@ def mlflow(subject: Subject) -> Check:
         with connection.store() as client:
             count = len(client.search_experiments())
     except OdysseyError as error:
-        found, _, remedy = _without_secrets(str(error)).rpartition("; ")
+        found, _, remedy = str(error).rpartition("; ")
         return Check("mlflow", "fail", found, remedy)
     return Check("mlflow", "ok", f"{shown}: {count} experiment{'' if count == 1 else 's'}")
 
@@ -88,7 +89,7 @@ def remote(subject: Subject) -> Check:
         remedy = "`dvc remote add -d NAME URL`; without it `dvc push` and `dvc pull` have nowhere to go"
         return Check("remote", "warn", "DVC has no default remote", remedy)
     url = _dvc(subject.root, "config", f"remote.{name}.url").stdout.strip()
-    shown = f"'{name}' at {_without_secrets(url)}"
+    shown = f"'{name}' at {connection.without_secrets(url)}"
     if "://" not in url and not Path(url).exists():
         if Path(url).parent.is_dir():
             return Check("remote", "ok", f"{shown}: not there yet, the first `dvc push` makes it")
@@ -97,9 +98,10 @@ def remote(subject: Subject) -> Check:
     if found.returncode == 0:
         return Check("remote", "ok", f"{shown} answers")
     said = [line for line in found.stderr.splitlines() if line.startswith("ERROR: ")]
-    reason = said[0].removeprefix("ERROR: ") if said else f"no answer within {PATIENCE} s"
+    late = f"no answer within {PATIENCE} s" if found.returncode == LATE else f"DVC ended with status {found.returncode}"
+    reason = connection.without_secrets(said[0].removeprefix("ERROR: ")) if said else late
     remedy = "check network and credentials; the study runs without it, `dvc push` and `dvc pull` do not"
-    return Check("remote", "warn", f"{shown} cannot be reached: {_without_secrets(reason)}", remedy)
+    return Check("remote", "warn", f"{shown} cannot be reached: {reason}", remedy)
 
 
 def _dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -107,12 +109,7 @@ def _dvc(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 124, "", "")
-
-
-def _without_secrets(text: str) -> str:
-    """A text in which addresses have no user and password."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+        return subprocess.CompletedProcess(command, LATE, "", "")
 
 
 def git(subject: Subject) -> Check:

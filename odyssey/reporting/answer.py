@@ -49,7 +49,7 @@ def answer(portions: pd.DataFrame, claims: Mapping[str, pd.DataFrame]) -> list[t
 
 
 def worst_domains(headline: pd.DataFrame, top_tokens: pd.DataFrame) -> list[Worst]:
-    """For each model the domain that came off worst, by the ratio of perplexities."""
+    """For each model the domain that came off worst: see `most_degraded`."""
     found = []
     for model in dict.fromkeys(headline["model"]):
         domain = most_degraded(headline, model)
@@ -148,8 +148,8 @@ def _through(evidence: pd.DataFrame) -> str:
     newline, other = (f"{max(row[name], 0) / row['log_change']:.1%}" for name in ("newline", "other"))
     lead = "it has no newline" if math.isnan(row["newline"]) else f"the newline that adds most has {newline} of it"
     return (
-        f"{opening}: half of the rise in loss takes {counts}; on {row['domain']} with {row['model']}, the worst, "
-        f"{lead} and the other token that adds most has {other}."
+        f"{opening}: half of the rise in loss takes {counts}; where it rose most, on "
+        f"{row['domain']} with {row['model']}, {lead} and the other token that adds most has {other}."
     )
 
 

@@ -128,4 +128,6 @@ def input_rows(inputs: Mapping[str, str]) -> tuple[dict[str, str], Table]:
             stage, model, domain = name.split("/")
             cells.setdefault((model, domain), {})[stage] = found[:12]
     stages = list(next(iter(cells.values())))
-    return whole, table(["model", "domain", *stages], [[*cell, *cells[cell].values()] for cell in cells], words=5)
+    return whole, table(
+        ["model", "domain", *stages], [[*cell, *cells[cell].values()] for cell in cells], words=2 + len(stages)
+    )

@@ -15,12 +15,10 @@ class Overlap(NamedTuple):
 
     ngrams: float
     """Share of the domain's n-grams, repeated ones counted each time, that are in the other texts."""
-    documents: float
-    """Share of its documents of which at least `threshold` of the n-grams are."""
+    contained_share: float
+    """Share of its documents, of those with a word, of which at least `threshold` of the n-grams are."""
     contained: int
-    """Those documents."""
-    counted: int
-    """Documents with at least one n-gram, that is with a word; the shares are of these."""
+    """How many that are."""
 
 
 def ngram_overlap(domain: Sequence[str], others: Sequence[str], words: int, threshold: float) -> Overlap:
@@ -44,4 +42,4 @@ def ngram_overlap(domain: Sequence[str], others: Sequence[str], words: int, thre
     sums = np.concatenate([[0], np.cumsum(hits)])
     shares = (sums[bounds[1 : len(domain) + 1]] - sums[bounds[: len(domain)]])[counted] / sizes[counted]
     contained = int((shares >= threshold).sum())
-    return Overlap(float(hits.mean()), contained / int(counted.sum()), contained, int(counted.sum()))
+    return Overlap(float(hits.mean()), contained / int(counted.sum()), contained)

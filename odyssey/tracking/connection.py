@@ -6,10 +6,12 @@ import fcntl
 import logging
 import os
 import re
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from odyssey.errors import OdysseyError
@@ -17,6 +19,9 @@ from odyssey.errors import OdysseyError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+PATIENCE = 1.0
+"""Seconds of waiting for another process of which nothing is said."""
 
 
 @contextmanager
@@ -26,7 +31,7 @@ def store() -> Iterator[MlflowClient]:
     Processes that initialise one sqlite file together break it for good, and two that
     publish the same results together would publish them twice.
 
-    Raises OdysseyError naming the address if it cannot be used.
+    Raises OdysseyError naming the address if it cannot be used, or fails inside of the block.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -34,11 +39,9 @@ def store() -> Iterator[MlflowClient]:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     # A server that does not answer is reported after seconds, not after four minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    lock = (database(uri()) or root() / "mlflow.db").with_suffix(".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with _locked((database(uri()) or root() / "mlflow.db").with_suffix(".lock")):
         import mlflow
+        from mlflow.exceptions import MlflowException
 
         # How it makes its tables is of no interest on every first run.
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
@@ -46,13 +49,44 @@ def store() -> Iterator[MlflowClient]:
             client = mlflow.MlflowClient(tracking_uri=uri())
             client.search_experiments(max_results=1)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            reason = re.sub(r"(?<=://)[^/@\s]+@", "", reason)  # a name and password, as MLflow repeats the address
             raise OdysseyError(
-                f"{shown(uri())}: not usable as an MLflow store ({reason}); correct MLFLOW_TRACKING_URI, or "
+                f"{shown(uri())}: not usable as an MLflow store ({reason(error)}); correct MLFLOW_TRACKING_URI, or "
                 "move a damaged file away and run `odyssey track`: all results are under data/"
             ) from None
-        yield client
+        try:
+            yield client
+        except MlflowException as error:
+            raise OdysseyError(f"{shown(uri())}: {reason(error)}; run the command again") from None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock file, alone; says what it waits for if that takes long."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise OdysseyError(
+            f"{path}: cannot be written ({error.strerror}), and only one process may use {shown(uri())} at a time; "
+            "correct MLFLOW_TRACKING_URI, or run where you may write"
+        ) from None
+    with file:
+        end = time.monotonic() + PATIENCE
+        while not _take(file):
+            if time.monotonic() >= end:
+                print(f"waiting for another command that uses {shown(uri())}", file=sys.stderr, flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+                break
+            time.sleep(PATIENCE / 20)
+        yield
+
+
+def _take(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -75,7 +109,9 @@ def find_run(client: MlflowClient, run_id: str) -> Run:
 
     try:
         return client.get_run(run_id)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
         raise OdysseyError(
             f"{shown(uri())}: no run '{run_id}'; its page in the MLflow UI has the id, and MLFLOW_TRACKING_URI "
             "says which store is asked"
@@ -113,3 +149,13 @@ def shown(address: str) -> str:
         return f"sqlite:///{file.relative_to(root()) if file.is_relative_to(root()) else file}"
     parts = urlsplit(address)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an error says, or its kind, fit to print: MLflow repeats the address with its password."""
+    return without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+def without_secrets(text: str) -> str:
+    """A text in which addresses have no user and password."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)

@@ -14,7 +14,7 @@ from odyssey.records import new_record
 from odyssey.settings import Settings
 from odyssey.state import state
 from odyssey.tracking import runs
-from odyssey.tracking.connection import experiment_id, handed_down, root, store
+from odyssey.tracking.connection import experiment_id, handed_down, reason, root, store
 from odyssey.tracking.views import COLOR, CURRENT, colour
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ class Live:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._state = state(root(), settings.study)
         self._failed = False
 
     @contextmanager
@@ -57,8 +56,8 @@ class Live:
             request()
         except Exception as error:
             self._failed = True
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            print(f"MLflow gets no live curves, but all at the end (`odyssey track`): {reason}", file=sys.stderr)
+            told = "MLflow gets no live curves, but all at the end (`odyssey track`)"
+            print(f"{told}: {reason(error)}", file=sys.stderr)
 
     def _start(self, curves: Curves, model: str, domain: str, made_from: Mapping[str, Any]) -> None:
         record = new_record(self._settings, model, domain)
@@ -74,7 +73,7 @@ class Live:
                 # Of a training that was killed, or whose result was lost before it was published.
                 if runs.DIGEST not in run.data.tags:
                     client.delete_run(run.info.run_id)
-            tags = record.tags | runs.state_tags(self._state)
+            tags = record.tags | runs.state_tags(state(root(), self._settings.study))
             tags |= {CURRENT: "yes", COLOR: colour(self._settings, model, domain)}
             curves.run_id = str(client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
             curves.owned = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,7 @@ def publish(settings: Settings, layout: Layout) -> dict[str, Any]:
     now = state(root(), settings.study)
     with store() as client:
         experiment = experiment_id(client, settings.study)
-        held = _look(client, experiment)
+        held = _look(client, experiment, set(digests.values()))
         new = [key for key in records if digests[key] not in held.published]
         for key in bar(new, "publish", unit="run") if new else ():
             held.published[digests[key]] = _publish(client, experiment, records[key], digests[key], now, held)
@@ -112,7 +112,7 @@ def log_entry_point(settings: Settings, layout: Layout, model: str, domain: str)
         held = client.get_run(run_id)
         logged = held.data.tags.get("mlflow.loggedArtifacts", "[]")
         record.tables = {name: table for name, table in record.tables.items() if f'"{name}"' not in logged}
-        runs.fill(client, run_id, record, {}, state(root(), settings.study), without=held.data.metrics)
+        runs.fill(client, run_id, record, state(root(), settings.study), without=held.data.metrics)
 
 
 def evidence(study: str, settings: str, folder: Path) -> list[Path]:
@@ -136,7 +136,8 @@ def log_seeds(study: str, seeds: Sequence[int], files: Mapping[str, Path]) -> No
     record = Record(name=fit(name), tags={"study": study, "seeds": json.dumps(list(seeds))}, files=dict(files))
     with store() as client:
         experiment = experiment_id(client, study)
-        if (digest := record.digest()) not in _look(client, experiment).published:
+        digest = record.digest()
+        if digest not in _look(client, experiment, {digest}).published:
             runs.create(client, experiment, record, {DIGEST: digest}, state(root(), study))
 
 
@@ -150,18 +151,22 @@ def log_advice(record: Record) -> str:
     return f"{shown(uri())}, experiment '{ADVICE}', run '{record.name}'"
 
 
-def _look(client: MlflowClient, experiment: str) -> _Held:
-    """What is there; what a killed publication left is deleted.
+def _look(client: MlflowClient, experiment: str, wanted: Collection[str]) -> _Held:
+    """What is there; of the digests `wanted`, what a killed publication left is deleted.
 
-    Only called under the lock, so an unfinished run with a digest is nobody's work in progress.
+    Under the lock an unfinished run of these results is nobody's work in progress on this machine;
+    another machine may just be publishing others, of another seed for instance.
     """
     held = _Held()
     for run in runs.all_runs(client, experiment):
         tags = run.data.tags
-        if DIGEST in tags and run.info.status != "FINISHED":
+        unfinished = DIGEST in tags and run.info.status != "FINISHED"
+        if unfinished and tags[DIGEST] in wanted:
             client.delete_run(run.info.run_id)
             continue
-        if DIGEST in tags:
+        if unfinished:
+            pass
+        elif DIGEST in tags:
             held.published.setdefault(tags[DIGEST], run.info.run_id)
         elif TRAINED in tags:
             held.live.setdefault(tags[TRAINED], []).append(run)
@@ -218,6 +223,6 @@ def _publish(client: MlflowClient, experiment: str, record: Record, digest: str,
     # From here on it counts as a publication: if this is killed, it is made again from the files.
     client.set_tag(run_id, DIGEST, digest)
     client.update_run(run_id, status="RUNNING")
-    runs.fill(client, run_id, record, {}, now, without=CURVE_METRICS)
+    runs.fill(client, run_id, record, now, without=CURVE_METRICS)
     client.set_terminated(run_id, "FINISHED", end_time=run.info.end_time)
     return run_id

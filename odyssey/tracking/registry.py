@@ -23,7 +23,7 @@ from odyssey.records import cell_record, summary_record
 from odyssey.settings import Settings
 from odyssey.state import UNKNOWN
 from odyssey.store import MANIFEST, check_file, check_folder, digest, read_json
-from odyssey.tracking.connection import shown, store, uri
+from odyssey.tracking.connection import reason, shown, store, uri
 from odyssey.tracking.flavor import MODEL, write_model
 from odyssey.tracking.runs import DIGEST
 
@@ -77,20 +77,15 @@ def register(settings: Settings, layout: Layout, model: str, domain: str | None,
     published = cells[domain] if domain else summary_record(settings, layout)
     checkpoint = _checkpoint(layout, model, domain)
     content = digest(checkpoint.sha256)
-    from mlflow.exceptions import MlflowException
-
     with store() as client:
-        try:
-            run = _run(client, settings.study, published.digest())
-            told = f"{name} in {shown(uri())}"
-            if held := _same(client, name, content):
-                earlier = "" if held.run_id == run.info.run_id else f"; it is of an earlier run, {held.run_id}"
-                return f"nothing to do: version {held.version} of {told} has these bytes{earlier}"
-            facts = _facts(settings, layout, model, domain, name, cells, checkpoint, run)
-            logged = _log(client, run, facts, checkpoint, content)
-            version = _add_version(client, logged, facts, content)
-        except MlflowException as error:
-            raise OdysseyError(f"{shown(uri())}: {_reason(error)}; run the command again") from None
+        run = _run(client, settings.study, published.digest())
+        told = f"{name} in {shown(uri())}"
+        if held := _same(client, name, content):
+            earlier = "" if held.run_id == run.info.run_id else f"; it is of an earlier run, {held.run_id}"
+            return f"nothing to do: version {held.version} of {told} has these bytes{earlier}"
+        facts = _facts(settings, layout, model, domain, name, cells, checkpoint, run)
+        logged = _log(client, run, facts, checkpoint, content)
+        version = _add_version(client, logged, facts, content)
     return (
         f"registered version {version} of {told}, from the run '{run.info.run_name}' ({run.info.run_id})\n"
         f'load it with mlflow.transformers.load_model("models:/{name}/{version}", return_type="components")'
@@ -137,7 +132,7 @@ def _same(client: MlflowClient, name: str, content: str) -> ModelVersion | None:
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
-        raise OdysseyError(f"--name '{name}': {_reason(error)}; give another one") from None
+        raise OdysseyError(f"--name '{name}': {reason(error)}; give another one") from None
     found = [v for v in client.search_model_versions(f"tags.`{DIGEST}` = '{content}'") if v.name == name]
     return max(found, key=lambda version: int(version.version), default=None)
 
@@ -252,7 +247,3 @@ def _add_version(client: MlflowClient, logged: LoggedModel, facts: Facts, conten
     known_as = json.dumps([{"name": facts.name, "version": version}])
     client.set_logged_model_tags(logged.model_id, {VERSIONS: known_as, "mlflow.note.content": told})
     return version
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -63,8 +63,9 @@ def restore(run_id: str, into: Path) -> None:
     """
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise OdysseyError(f"{into}: is there already; name a new folder with --into")
+    found = commands(run_id, into)
     try:
-        for command in commands(run_id, into):
+        for command in found:
             print(f"$ {shlex.join(command)}", flush=True)
             _run(command, run_id)
     except BaseException:

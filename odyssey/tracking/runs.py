@@ -44,7 +44,7 @@ def create(client: MlflowClient, experiment: str, record: Record, tags: dict[str
     The tags come with the run's creation, so that a run that is never finished is recognised.
     """
     run_id = str(client.create_run(experiment, run_name=record.name, tags=tags).info.run_id)
-    fill(client, run_id, record, tags, state)
+    fill(client, run_id, record, state)
     client.set_terminated(run_id, "FINISHED")
     return run_id
 
@@ -53,12 +53,11 @@ def fill(
     client: MlflowClient,
     run_id: str,
     record: Record,
-    tags: dict[str, str],
     state: State,
     without: Collection[str] = (),
 ) -> None:
     """Give a run its content, but for the metrics `without`."""
-    told = {**record.tags, **tags, **state_tags(state)}
+    told = {**record.tags, **state_tags(state)}
     if record.tables:
         told[TABLES] = json.dumps([{"path": name, "type": "table"} for name in record.tables])
     metrics = [metric for metric in record.metrics if metric.key not in without]

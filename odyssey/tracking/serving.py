@@ -47,7 +47,7 @@ def serve(settings: Settings, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise OdysseyError(f"port {port} cannot be used ({error}); choose another with --port") from None
     print(f"The study's runs, in some seconds and until Ctrl-C: http://127.0.0.1:{port}{landing.PATH}", flush=True)
     options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

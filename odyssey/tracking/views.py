@@ -96,7 +96,7 @@ def page(experiment: str, view: str = MAIN) -> str:
 
 
 def save_views(client: MlflowClient, experiment: str, settings: Settings) -> None:
-    """Seed an experiment with the study's views; one that is there already is left alone."""
+    """Seed an experiment with the study's views; one that is there as it should be is left alone."""
     held = client.get_experiment(experiment).tags
     now = int(time.time() * 1000)
     for key, view in views(settings).items():
