@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from odyssey.layout import PUBLISHED, SOURCE, SUMMARY, Layout
 from odyssey.science.token_classes import CLASSES, NEWLINE
@@ -81,6 +82,16 @@ def write_results(settings: Settings, layout: Layout, seed: int = 0, worse: bool
                     _joins(folder, settings.joins, before, after, rng)
     with redirect_stdout(io.StringIO()):
         claims.run(settings, layout)
+
+
+def put_in_use(settings: Settings, folder: Path) -> Path:
+    """Make a folder one that has the study in use; returns its params.yaml."""
+    (folder / "studies").mkdir()
+    content = yaml.safe_dump(settings.model_dump(mode="json", exclude={"study", "seed"}), sort_keys=False)
+    (folder / "studies" / f"{settings.study}.yaml").write_text(content, encoding="utf-8")
+    params = folder / "params.yaml"
+    params.write_text(f"study: {settings.study}\nseed: {settings.seed}\naccept_licenses: false\n", encoding="utf-8")
+    return params
 
 
 def _rows() -> bytes:

@@ -539,6 +539,16 @@ def test_the_published_validation_follows_from_the_calibration(monkeypatch: pyte
     # What the README promises: a domain that was left out is forecast better than by either simple rule.
     report = importlib.import_module("advisor_report")
     ours, always, alone = (report.judge(table, rule) for rule in ("advisor", "always", "similarity"))
+    findings = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    near = table[table["portion"] == "software"]
+    for name, rule, row in (("advisor", "advisor", ours), ("similarity alone", "similarity", alone)):
+        told = (row.sign, report.judge(near, rule).sign, row.decided, row.right, row.coverage)
+        sign, half, decided, right, coverage = (f"{value:.2f}" for value in told)
+        assert f"| {name} | {sign} | {half} | {row.brier:.3f} | {decided} | {right} | {coverage} |" in findings
+    torch = calibration().query("domain == 'torch'").groupby("model")["outcome"].mean()
+    tiny, small = (f"×{math.exp(torch[model]):.2f}" for model in ("tiny", "small"))
+    assert f"({tiny} with `tiny` and {small} with\n  `small`, on average)" in findings
+    assert f"about worse or better in {ours.sign:.0%} of them" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert ours.sign > max(always.sign, alone.sign)
     assert ours.brier < min(always.brier, alone.brier)
     assert 0.7 <= ours.coverage <= 0.9

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT, read_study
-from results import QUICK, write_results
+from results import QUICK, put_in_use, write_results
 
 from odyssey import claims, seeds, verdicts
 from odyssey.claims import FAILS, HOLDS, OPEN
@@ -273,19 +272,17 @@ def test_a_damaged_result_is_named(study: tuple[Settings, Layout], tmp_path: Pat
 
 
 def test_the_command_prints_verdicts_and_names_what_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "studies").mkdir()
-    shutil.copy(ROOT / "tests" / "smoke.yaml", tmp_path / "studies" / "smoke.yaml")
-    (tmp_path / "params.yaml").write_text("{study: smoke, seed: 0, accept_licenses: false}")
-    options = ["--params", str(tmp_path / "params.yaml"), "--data", str(tmp_path / "data"), "claims"]
+    settings = read_study(ROOT / "tests" / "smoke.yaml")
+    options = ["--params", str(put_in_use(settings, tmp_path)), "--data", str(tmp_path / "data"), "claims"]
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 1
     assert "dvc repro similarity" in result.output
-    settings = read_study(ROOT / "tests" / "smoke.yaml")
     write_results(settings, Layout(tmp_path / "data" / "smoke"))
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 0, result.output
     assert all(f"\n{number:<3} " in f"\n{result.stdout}" for number in claims.CLAIMS)
-    assert "one: holds" in result.stdout
+    found, shown = read_frame(tmp_path / "data" / "smoke" / "claims" / "claims.csv"), " ".join(result.stdout.split())
+    assert all(f" {row.model}: {row.verdict}; " in shown for row in found.itertuples())
     assert "nan" not in result.stdout
 
 
@@ -310,8 +307,15 @@ def test_seeds_meet_in_mlflow(study: tuple[Settings, Layout], tmp_path: Path, mo
     frames = [read_frame(tmp_path / f"data{seed}" / "smoke" / "claims" / "evidence.csv") for seed in (0, 1)]
     both = pd.concat(frames).groupby(["model", "domain"], sort=False)["log_change"].mean()
     np.testing.assert_allclose(changes["log_change"], both)
-    again, _ = seeds.combine(settings)
-    pd.testing.assert_frame_equal(found, again)
+    # The command says the same again.
+    said = CliRunner().invoke(main, ["--params", str(put_in_use(settings, tmp_path)), "claims", "--all-seeds"])
+    assert said.exit_code == 0, said.output
+    assert said.stdout == f"{seeds.domain_text(changes)}\n\n{claims_text.details(found)}\n"
+    shown = [" ".join(line.split()) for line in said.stdout.splitlines()]
+    assert shown[0] == "model one: mean log change (nats/token) over seeds [interval]"
+    for row in changes.itertuples():
+        interval = f"[{row.low:+.3f}, {row.high:+.3f}]"
+        assert f"{row.domain} {row.log_change:+.3f} {interval} 2 seeds {row.outcome}" in shown
     with store() as client:
         experiment = client.get_experiment_by_name(settings.study)
         assert experiment is not None

@@ -20,6 +20,8 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 from conftest import ROOT
 from project import Project
+from servers import free_port, started
+from terminal import on_a_terminal
 
 from odyssey import announce
 from odyssey.cli import main
@@ -139,8 +141,6 @@ def test_colour_only_where_it_is_wanted() -> None:
 
 
 def test_colour_on_a_terminal_unless_it_is_not_wanted() -> None:
-    from test_progress import on_a_terminal
-
     code = "import sys; from odyssey.cli import main; sys.argv[1:] = ['--params', 'nowhere', 'adapt']\n"
     code += "try: main()\nexcept SystemExit: pass\n"
     assert f"{RED}\x1b[1mError:{RESET}" in on_a_terminal(code)
@@ -347,7 +347,7 @@ def test_an_end_of_real_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_end_of_the_ui(tmp_path: Path, number: int, status: int) -> None:
     """All of the server goes with it."""
     address = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -356,33 +356,20 @@ def test_an_end_of_the_ui(tmp_path: Path, number: int, status: int) -> None:
         check=True,
         capture_output=True,
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (tmp_path / "params.yaml").write_text("study: mini\nseed: 0\naccept_licenses: false\n", encoding="utf-8")
     (tmp_path / "studies").symlink_to(ROOT / "studies")
-    with subprocess.Popen(
-        [sys.executable, "-c", HEEDING + "from odyssey.cli import main; main(sys.argv[1:])", "ui", "--port", str(port)],
-        cwd=tmp_path,
-        env=os.environ | {"MLFLOW_TRACKING_URI": address},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not answers(port):
-            assert process.poll() is None
-            assert time.monotonic() < deadline, "the UI did not come up"
-            time.sleep(0.5)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert said.splitlines() == [
-        f"ui: MLflow on port {port}, at the runs of study 'mini' in {address}".replace(f"{tmp_path}/", ""),
-        "ui: interrupted; the server has ended, the runs stay in sqlite:///mlflow.db",
-    ]
-    assert not answers(port)
-
-
-def answers(port: int) -> bool:
+    code = HEEDING + "from odyssey.cli import main; main(sys.argv[1:])"
+    environment = os.environ | {"MLFLOW_TRACKING_URI": address}
+    command = (sys.executable, "-c", code, "ui", "--port", str(port))
+    with started(*command, folder=tmp_path, environment=environment) as server:
+        server.page(f"http://127.0.0.1:{port}/health")
+        server.process.send_signal(number)
+        assert server.process.wait(60) == status
+        assert server.said().splitlines() == [
+            f"ui: MLflow on port {port}, at the runs of study 'mini' in {address}".replace(f"{tmp_path}/", ""),
+            f"The study's runs, in some seconds and until Ctrl-C: http://127.0.0.1:{port}/study",
+            "ui: interrupted; the server has ended, the runs stay in sqlite:///mlflow.db",
+        ]
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        assert probe.connect_ex(("127.0.0.1", port)) != 0

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odyssey.science.distances import Array, Moments, frechet_distance, mmd_linear
+from odyssey.science.distances import ROWS, Array, Gaussian, Moments, frechet_distance, mmd_linear
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -51,7 +51,7 @@ def test_mmd_is_the_squared_mean_shift() -> None:
 
 def test_equal_covariances_leave_the_squared_mean_shift() -> None:
     cov = np.array([[2.0, 1.0], [1.0, 3.0]])
-    assert frechet_distance(np.array([0, 0]), cov, np.array([3, 4]), cov) == pytest.approx(25, rel=1e-14)
+    assert frechet_distance(np.array([0, 0]), cov, np.array([3, 4]), cov) == 25
 
 
 def test_one_dimension() -> None:
@@ -68,7 +68,7 @@ def test_sample_against_itself_is_zero() -> None:
     rng = np.random.default_rng(0)
     for n in (5, 500):  # fewer and more rows than dimensions
         x = sample(rng, n, 20)
-        assert 0 <= fd_of(x, x) < 1e-20 * np.trace(np.cov(x.T)) + 1e-12
+        assert fd_of(x, x) == 0
         assert mmd_linear(x.mean(0), x.mean(0)) == 0
 
 
@@ -99,6 +99,70 @@ def test_ill_conditioned_covariances_agree_with_high_precision() -> None:
         covs.append((cov + cov.T) / 2)
     moments = np.zeros(8), covs[0], np.ones(8), covs[1]
     assert frechet_distance(*moments) == pytest.approx(exact_fd(*moments), rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "d"), [(30, 60), (240, 60), (100, 200), (1, 3), (2, 3)])
+@pytest.mark.parametrize(("step", "error"), [(0.9, 1e-12), (0.1, 1e-12), (1e-3, 1e-12), (1e-6, 1e-8)])
+def test_rows_moved_by_a_positive_definite_map_are_as_far_as_they_were_moved(
+    n: int, d: int, step: float, error: float
+) -> None:
+    # T = 1 + S carries x to y = T x in the shortest way if it is positive definite (Brenier), so that FD
+    # is the mean of ||S x||^2: known without any root, above and below full rank, far apart and close.
+    rng = np.random.default_rng(n)
+    x, q = sample(rng, n + 1, d), rotation(rng, d)
+    moves = x @ (q * rng.uniform(-step, step, size=d)) @ q.T
+    known = np.sum((moves - moves.mean(0)) ** 2) / n + np.sum(moves.mean(0) ** 2)
+    assert fd_of(x, x + moves) == pytest.approx(known, rel=error)
+    assert fd_of(x + moves, x) == pytest.approx(known, rel=error)
+
+
+def test_more_rows_of_one_side_than_dimensions_and_fewer_of_the_other() -> None:
+    # Both along the same axes: variances 1 to 6, of which y has the first two only. 3 + 4 + 5 + 6 = 18
+    q = rotation(np.random.default_rng(9), 6)
+    x, y = (q * np.arange(1.0, 7)) @ q.T, (q * [1.0, 2, 0, 0, 0, 0]) @ q.T
+    zero = np.zeros(6)
+    assert frechet_distance(zero, x, zero, y) == pytest.approx(18, abs=1e-9)
+    assert frechet_distance(zero, y, zero, x) == pytest.approx(18, abs=1e-9)
+    nearly = x + 1e-5 * q @ q.T  # and close ones, of unequal rank: (sqrt(1 + 1e-5) - 1)^2 and so on
+    gap = sum((math.sqrt(k + 1e-5) - math.sqrt(k)) ** 2 for k in (1, 2)) + 4e-5
+    less = (q * [1.0, 2, 0, 0, 0, 0]) @ q.T
+    more = less + 1e-5 * q @ q.T
+    assert frechet_distance(zero, less, zero, more) == pytest.approx(gap, abs=1e-9)
+    assert frechet_distance(zero, nearly, zero, more) == pytest.approx(
+        sum((math.sqrt(k + 1e-5) - math.sqrt(1e-5)) ** 2 for k in (3, 4, 5, 6)), rel=1e-9
+    )
+
+
+def test_negative_eigenvalues_count_as_zero() -> None:
+    # [[1, 2], [2, 1]] has 3 along (1, 1) and -1 along (1, -1); [[0, 1], [1, 0]] has 1 and -1.
+    zero = np.zeros((2, 2))
+    for matrix, nearest in (([[1, 2], [2, 1]], 3), ([[0, 1], [1, 0]], 1), ([[-1, 0], [0, -1]], 0)):
+        assert frechet_distance([0, 0], matrix, [0, 0], zero) == pytest.approx(nearest, rel=1e-14)
+
+
+def test_a_covariance_of_float32_is_near_that_of_float64() -> None:
+    # Rounded to 1e-7, it has many negative eigenvalues of that size beyond its rank of 9.
+    rng = np.random.default_rng(10)
+    x, y = rng.normal(size=(2, 10, 50))
+    rounded = np.cov(x.astype(np.float32).T, dtype=np.float32)
+    zero = np.zeros(50)
+    assert np.linalg.eigvalsh(rounded)[0] < -1e-8
+    expected = frechet_distance(zero, np.cov(x.T), zero, np.cov(y.T))
+    assert frechet_distance(zero, rounded, zero, np.cov(y.T)) == pytest.approx(expected, rel=1e-3)
+    assert 0 < frechet_distance(zero, rounded, zero, np.cov(x.T)) < 1e-4
+
+
+def test_a_gaussian_is_as_far_from_many_as_in_pairs() -> None:
+    rng = np.random.default_rng(11)
+    moments = [Moments().update(sample(rng, n, 8)) for n in (30, 5, 9, 40)]
+    source, *others = (each.gaussian() for each in moments)
+    pairs = [frechet_distance(moments[0].mean, moments[0].cov, each.mean, each.cov) for each in moments[1:]]
+    assert [source.frechet_distance(other) for other in others] == pairs
+    assert source.frechet_distance(source) == 0
+    with pytest.raises(ValueError, match="mean_x has dimension 8, mean_y 1"):
+        source.frechet_distance(Gaussian([0], [[1]]))
+    with pytest.raises(ValueError, match="at least 2 rows, found 1"):
+        Moments().update([[1.0]]).gaussian()
 
 
 def test_rank_one_covariances() -> None:
@@ -137,6 +201,7 @@ def test_fewer_samples_than_dimensions_agree_with_high_precision(n: int, m: int)
 def test_zero_covariances() -> None:
     zero = np.zeros((3, 3))
     assert frechet_distance([1, 0, 0], zero, [0, 0, 0], zero) == 1
+    assert frechet_distance([1, 0, 0], zero, [0, 0, 0], np.diag([4, 0, 1])) == 6
 
 
 # -- FD: properties
@@ -261,6 +326,20 @@ def test_a_mean_far_from_zero_costs_no_digits() -> None:
     for block in np.split(x + 1e8, 10):
         moments.update(block)
     np.testing.assert_allclose(moments.cov, np.cov(x.T), rtol=1e-7, atol=1e-7)
+
+
+def test_one_block_of_any_size_is_taken_in_parts_or_not_at_all() -> None:
+    x = np.random.default_rng(12).normal(size=(2 * ROWS + 3, 2)).astype(np.float32) + np.float32(100)
+    moments = Moments().update(x)
+    wide = x.astype(np.float64)
+    assert moments.n == len(x)
+    np.testing.assert_allclose(moments.mean, wide.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(moments.cov, np.cov(wide.T), rtol=1e-12, atol=1e-14)
+    x[-1, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        moments.update(x)
+    assert moments.n == len(x)
+    np.testing.assert_allclose(moments.mean, wide.mean(0), rtol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])

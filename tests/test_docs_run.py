@@ -5,15 +5,11 @@ Run by `make smoke`. Those of ELSEWHERE are run by other tests, or by none, as i
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +19,9 @@ import pytest
 import yaml
 from doc_steps import ELLIPSIS, ELSEWHERE, Command, Edit
 from project import Project
+from servers import free_port, started
+
+from odyssey.tracking import views
 
 pytestmark = pytest.mark.slow
 
@@ -120,6 +119,7 @@ def back(copy: Project) -> None:
     """What was committed, as `dvc exp run` leaves its own settings and results behind."""
     copy.run("git", "checkout", "--quiet", "--", "params.yaml", "dvc.lock", "studies")
     copy.run("dvc", "checkout", "--quiet", "--allow-missing", "--force")
+    copy.run("odyssey", "track")  # or MLflow holds the experiment's results for those of now
 
 
 def run(copy: Project, command: Command) -> None:
@@ -157,33 +157,13 @@ def compare(command: Command, said: str) -> None:
 
 def serve(copy: Project, text: str) -> None:
     """Start a server, ask for its page, and end it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     words = [*re.sub(r"(PORT=|--port )\d+", "", text).split(), *(("--port", port) if "--port" in text else ())]
     words += [f"PORT={port}"] if words[0] == "make" else []
     print("\n$", *words, flush=True)
-    with subprocess.Popen(
-        words, cwd=copy.folder, env=copy.environment, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            address = next(found.group() for line in process.stdout if (found := re.search(r"http://\S+", line)))
-            assert f":{port}/" in address
-            assert "/#/experiments/" in page(address)
-            assert "<title>MLflow</title>" in page(f"http://127.0.0.1:{port}/")
-        finally:
-            # Not SIGINT: it is ignored by what a shell runs in the background, as these tests may be.
-            os.killpg(process.pid, signal.SIGTERM)
-
-
-def page(address: str, seconds: float = 60) -> str:
-    """A page of a server that is starting."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            with urllib.request.urlopen(address, timeout=seconds) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            assert time.monotonic() < end, f"{address} does not answer"
-            time.sleep(0.5)
+    with started(*words, folder=copy.folder, environment=copy.environment) as server:
+        assert "<title>MLflow</title>" in server.page(f"http://127.0.0.1:{port}/")
+        (address,) = re.findall(r"http://\S+", server.said())
+        assert address.startswith(f"http://127.0.0.1:{port}/")
+        wanted = rf"/#/experiments/\d+/runs\?workflowType=machine_learning&viewStateShareKey={views.MAIN}"
+        assert re.search(wanted, server.page(address))

@@ -36,12 +36,14 @@ def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject
     with patch.dict(os.environ):
         for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
             os.environ.pop(name, None)
+        os.environ["DVC_NO_ANALYTICS"] = "1"  # `dvc init` would have it on
         yield Subject(tmp_path / "params.yaml", tmp_path / "data")
 
 
 def choose(subject: Subject, study: str, *, accept: bool = False) -> None:
     text = f"study: {study}\nseed: 0\naccept_licenses: {str(accept).lower()}\n"
     subject.params.write_text(text, encoding="utf-8")
+    vars(subject).pop("settings", None)  # which a subject reads once
 
 
 def edit(path: Path, old: str, new: str) -> None:

@@ -2,75 +2,29 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from test_tracking import CELLS, fill, study
+from published import CELL, CELLS, fill, made_from, runs, study, train
 
 from odyssey.cell_results import CURVE_METRICS, TRAINED, trained
-from odyssey.layout import Layout
-from odyssey.record import read_rows
-from odyssey.settings import Settings
-from odyssey.store import MANIFEST, read_json
-from odyssey.tracking import publication
+from odyssey.tracking import live, publication
 from odyssey.tracking.live import Live
 from odyssey.tracking.runs import DIGEST
 from odyssey.tracking.views import CURRENT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
-CELL = ("tiny", "mpmath")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        yield folder
+pytestmark = pytest.mark.usefixtures("store")
 
 
-@pytest.fixture(autouse=True)
-def project(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_"))]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture(scope="module")
-def client(store: Path) -> MlflowClient:
-    from mlflow import MlflowClient
-
-    return MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
-
-
-def runs(client: MlflowClient, name: str) -> list[Run]:
-    experiment = client.get_experiment_by_name(name)
-    return list(client.search_runs([experiment.experiment_id])) if experiment else []
-
-
-def made_from(layout: Layout) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(layout.adapted(*CELL) / MANIFEST)["made_from"]
-    return found
-
-
-def train(settings: Settings, layout: Layout, upto: int | None = None) -> None:
-    """Tell a live run what the cell's files say, as the stage would have, up to a step."""
-    folder = layout.adapted(*CELL)
-    with Live(settings)(*CELL, made_from(layout)) as curves:
-        for row in read_rows(folder / "loss.csv"):
-            curves.step(int(row["step"]), float(row["nll"]), float(row["learning_rate"]))
-            if int(row["step"]) == upto:
-                raise KeyboardInterrupt
-        for row in read_rows(folder / "curves.csv"):
-            curves.point(int(row["step"]), [float(row[name]) for name in ("train_start", "valid", "test")])
-
-
-def test_curves_are_there_before_the_cell_is_finished(client: MlflowClient, tmp_path: Path) -> None:
+def test_curves_are_there_before_the_cell_is_finished(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "INTERVAL", math.inf)
     settings, layout = study("growing"), fill(tmp_path, study("any"))
     with Live(settings)(*CELL, made_from(layout)) as curves:
         curves.point(0, [3.0, 2.0, 1.0])
@@ -83,7 +37,7 @@ def test_curves_are_there_before_the_cell_is_finished(client: MlflowClient, tmp_
         )
         assert run.data.metrics == {"nll/train_start": 3.0, "nll/valid": 2.0, "nll/test": 1.0}
         assert run.data.params["adapt.epochs"] == "1"
-        curves.step(1, 2.5, 1e-3)  # within seconds of the last request: sent with a later one
+        curves.step(1, 2.5, 1e-3)  # within the interval since the last request: sent with a later one
         assert "nll/train" not in client.get_run(run.info.run_id).data.metrics
     (run,) = runs(client, "growing")
     assert run.info.status == "FINISHED"
@@ -93,16 +47,16 @@ def test_curves_are_there_before_the_cell_is_finished(client: MlflowClient, tmp_
 def test_publication_completes_the_run(client: MlflowClient, tmp_path: Path) -> None:
     settings, layout = study("completed"), fill(tmp_path, study("any"))
     train(settings, layout)
-    (live,) = runs(client, "completed")
-    before = {key: client.get_metric_history(live.info.run_id, key) for key in CURVE_METRICS}
+    (trained_run,) = runs(client, "completed")
+    before = {key: client.get_metric_history(trained_run.info.run_id, key) for key in CURVE_METRICS}
     publication.publish(settings, layout)
-    same = client.get_run(live.info.run_id)
+    same = client.get_run(trained_run.info.run_id)
     assert same.info.status == "FINISHED"
-    assert same.info.end_time == live.info.end_time
+    assert same.info.end_time == trained_run.info.end_time
     assert {"Change", "FD", "PPL adapted"} <= same.data.metrics.keys()
     assert same.data.tags[TRAINED] == trained(*CELL, made_from(layout))
     # Once each, although the files hold them too.
-    assert {key: client.get_metric_history(live.info.run_id, key) for key in CURVE_METRICS} == before
+    assert {key: client.get_metric_history(trained_run.info.run_id, key) for key in CURVE_METRICS} == before
     assert len(before["nll/test"]) == settings.adapt.curve_points
     found = runs(client, "completed")
     assert sorted(run.info.run_name for run in found).count("tiny mpmath") == 1
@@ -142,9 +96,9 @@ def test_a_store_that_fails_does_not_stop_training(
     layout = fill(tmp_path, study("any"))
     (tmp_path / "text.db").write_text("not a database " * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'text.db'}")
-    live = Live(study("unheard"))
+    watch = Live(study("unheard"))
     for _ in range(2):
-        with live(*CELL, made_from(layout)) as curves:
+        with watch(*CELL, made_from(layout)) as curves:
             curves.point(0, [3.0, 2.0, 1.0])
     said = capsys.readouterr().err
     assert said.count("no live curves") == 1

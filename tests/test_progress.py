@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import struct
-import subprocess
-import sys
-import termios
-
 import pytest
+from terminal import on_a_terminal
 
 from odyssey import progress
 from odyssey.progress import bar, state
@@ -103,23 +96,3 @@ def test_a_terminal_has_a_bar_that_leaves_nothing() -> None:
     assert "inner" not in said  # over within its first second
     assert said.endswith("\r")
     assert not said.split("\r")[-2].strip()
-
-
-def on_a_terminal(code: str) -> str:
-    """What a program writes to a terminal of 80 columns."""
-    own, other = pty.openpty()
-    fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    with subprocess.Popen([sys.executable, "-c", code], stdout=other, stderr=other) as process:
-        os.close(other)
-        said = b""
-        while True:
-            try:
-                some = os.read(own, 4096)
-            except OSError:  # closed by the other side
-                break
-            if not some:
-                break
-            said += some
-    os.close(own)
-    assert process.returncode == 0, said
-    return said.decode()

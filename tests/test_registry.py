@@ -9,7 +9,6 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -17,12 +16,11 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pandas as pd
 import pytest
-import test_remote
 import torch
 import yaml
-from conftest import SHAPE
+from conftest import ROOT, SHAPE
+from published import LONG, study
 from results import write_results
-from test_tracking import LONG, study
 
 from odyssey import models, tokenization
 from odyssey.corpora.parquet import read_texts
@@ -42,9 +40,9 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion
 
-ROOT = Path(__file__).parents[1]
 MODEL, DOMAIN = "tiny", "mpmath"
-server = test_remote.server
+
+pytestmark = pytest.mark.usefixtures("store")
 
 
 def small_study(name: str) -> Settings:
@@ -109,24 +107,6 @@ def score(settings: Settings, layout: Layout, domain: str, networks: dict[str, A
 
 def stored(layout: Layout, domain: str = DOMAIN, label: str = "adapted") -> Score:
     return Score(**read_json(layout.evaluated(MODEL, domain) / "scores.json")[label])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project folder with a store of its own, as the current one."""
-    folder = tmp_path_factory.mktemp("a project")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_"))]:
-            patch.delenv(name)
-        patch.chdir(folder)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def client(store: Path) -> MlflowClient:
-    from mlflow import MlflowClient
-
-    return MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
 
 
 @pytest.fixture(scope="module")
@@ -341,7 +321,7 @@ def test_signature_environment_and_files(version: ModelVersion) -> None:
     assert {param["name"]: param["default"] for param in params} == {"max_new_tokens": 20, "do_sample": False}
     pinned = set((ROOT / "requirements.lock").read_text().splitlines())
     needed = (folder / "requirements.txt").read_text().splitlines()
-    assert "transformers==5.23.0" in needed
+    assert any(line.startswith("transformers==") for line in needed)
     assert set(needed) <= pinned
     assert yaml.safe_load((folder / "conda.yaml").read_text())["dependencies"][-1] == {"pip": needed}
     kinds = {path.suffix for path in folder.rglob("*") if path.is_file()}
@@ -387,15 +367,6 @@ def test_a_damaged_checkpoint_is_not_registered(settings: Settings, layout: Layo
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(OdysseyError, match=r"model.safetensors: damaged .* run `dvc repro adapt`"):
         register(settings, other, MODEL, DOMAIN, None)
-
-
-def test_a_store_that_is_none(
-    settings: Settings, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "bad.db").write_text("no database")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'bad.db'}")
-    with pytest.raises(OdysseyError, match="not usable as an MLflow store"):
-        register(settings, layout, MODEL, DOMAIN, None)
 
 
 def test_an_interrupted_registration_is_made_good(

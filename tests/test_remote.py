@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_tracking import CELLS, fill, study
+from published import CELL, CELLS, fill, made_from, study, train
 
 from odyssey.records import settings_digest
-from odyssey.tracking import publication
+from odyssey.tracking import publication, serving, views
+from odyssey.tracking.live import Live
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an `mlflow server` that keeps runs in sqlite and serves artifacts."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = [
-        "--backend-store-uri",
-        f"sqlite:///{folder / 'runs.db'}",
-        "--artifacts-destination",
-        str(folder / "kept"),
-    ]
-    options += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *options],
-        cwd=folder,
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
-    while True:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                break
-        except OSError:
-            assert process.poll() is None, "the server ended"
-            assert time.monotonic() < deadline, "the server did not come up"
-            time.sleep(0.2)
-    yield address
-    process.terminate()
-    process.wait(timeout=30)
 
 
 def held(uri: str, name: str) -> dict[str, Any]:
@@ -90,7 +50,11 @@ def held(uri: str, name: str) -> dict[str, Any]:
     }
 
 
-def test_a_server_holds_what_the_file_holds(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_holds_what_the_file_holds(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import MlflowClient
+
     settings, layout = study("remote"), fill(tmp_path, study("any"))
     found = []
     for uri in (f"sqlite:///{tmp_path / 'local.db'}", server):
@@ -103,6 +67,13 @@ def test_a_server_holds_what_the_file_holds(server: str, tmp_path: Path, monkeyp
     assert {"tokens/test.json", "results/scores.json"} <= set(found[1]["tiny mpmath"]["files"])
     (path,) = publication.evidence("remote", settings_digest(settings), tmp_path)
     assert path.read_bytes() == (layout.claims / "evidence.csv").read_bytes()
+    # Of its pages only the address is printed, and no password.
+    experiment = MlflowClient(server).get_experiment_by_name("remote")
+    assert experiment is not None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.replace("://", "://me:secret@"))
+    capsys.readouterr()
+    serving.serve(settings, 5000)
+    assert capsys.readouterr().out == f"The study's runs: {server}{views.page(experiment.experiment_id)}\n"
 
 
 def test_a_table_on_a_server_is_one_that_mlflow_reads(
@@ -127,9 +98,6 @@ def test_a_table_on_a_server_is_one_that_mlflow_reads(
 
 def test_curves_grow_on_a_server(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
-    from test_live import CELL, made_from, train
-
-    from odyssey.tracking.live import Live
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
     settings, layout = study("growing"), fill(tmp_path, study("any"))

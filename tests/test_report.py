@@ -308,9 +308,9 @@ def test_answer_when_some_got_worse() -> None:
     assert ", with 0 of 2 intervals clear of 0; inside single portions r runs from " in where
     # ln 1.1 = 0.0953, of which 0.01 and 0.02.
     assert through == (
-        "Through no handful: half of the rise in loss takes 30 token ids on the 1 domain that got worse with m; on "
-        "near2 with m, the worst, the newline that adds most has 10.5% of it and the other token that adds most has "
-        "21.0%."
+        "Through no handful: half of the rise in loss takes 30 token ids on the 1 domain that got worse with m; "
+        "where it rose most, on near2 with m, the newline that adds most has 10.5% of it and the other token that "
+        "adds most has 21.0%."
     )
 
 
@@ -368,7 +368,7 @@ def test_a_handful_of_tokens_is_up_to_ten(counts: list[float], opening: str) -> 
 
 def test_a_domain_without_newlines_is_no_error_and_gains_are_no_share() -> None:
     headline = table_of(("m", "a", "p", 10, 11, 0.1))
-    assert "the worst, it has no newline and the other" in said_of(headline, newline=math.nan)[2]
+    assert "where it rose most, on a with m, it has no newline and the other" in said_of(headline, newline=math.nan)[2]
     assert "the newline that adds most has 0.0% of it" in said_of(headline, newline=-0.1)[2]
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from odyssey import models, tokenization
 from odyssey.cli import main
+from odyssey.cli.tools import unescaped
 from odyssey.errors import OdysseyError
 from odyssey.science.perplexity import Score
 from odyssey.science.tokens import token_table
@@ -218,3 +219,16 @@ def test_bad_text_and_context_are_refused(checkpoint: Path, tmp_path: Path) -> N
     assert result.exit_code == 1
     assert "rows.txt" in result.output
     assert "UTF-8" in result.output
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("\\n", "\n"), ("\\t|", "\t|"), ("—", "—"), ("\\u2014é", "—é"), ("\\\\", "\\")]
+)
+def test_a_separator_is_what_was_typed(typed: str, meant: str) -> None:
+    assert unescaped(typed) == meant
+
+
+@pytest.mark.parametrize("typed", ["\\", "\\x4"])
+def test_half_an_escape_is_refused(typed: str) -> None:
+    with pytest.raises(OdysseyError, match="--separator"):
+        unescaped(typed)

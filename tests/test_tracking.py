@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import math
@@ -12,11 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
-import zlib
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +18,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import read_study
-from results import QUICK, TOKENS, write_results
+from conftest import ROOT, read_study
+from published import CELLS, LONG, fill, runs, study
+from results import TOKENS, write_results
 
 from odyssey import records, state
 from odyssey.errors import OdysseyError
@@ -33,7 +28,7 @@ from odyssey.layout import Layout
 from odyssey.record import NAME_LENGTH, Metric, Record, fit
 from odyssey.records import cell_record, finished_stages
 from odyssey.sections import SPLITS
-from odyssey.settings import Settings, load_settings
+from odyssey.settings import Settings
 from odyssey.stages import claims, report, track
 from odyssey.store import MANIFEST, content_digest, new_folder, read_json, write_json
 from odyssey.tracking import connection, publication, serving, views
@@ -43,78 +38,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-ROOT = Path(__file__).parents[1]
-LONG = "sentence_transformers"
-CELLS = [(model, domain) for model in ("tiny", "small") for domain in ("mpmath", LONG)]
-
-
-def study(name: str) -> Settings:
-    """The mini-study with two of its domains, under another name."""
-    settings = load_settings(ROOT / "params.yaml", "mini").model_copy(update={"seed": 0, "claims": QUICK})
-    domains = {domain: settings.domains[domain] for domain in ("mpmath", LONG)}
-    return settings.model_copy(update={"study": name, "domains": domains, "adapt_to": list(domains)})
-
-
-def fill(folder: Path, settings: Settings, seed: int = 0) -> Layout:
-    """Invented results and a small report of them."""
-    layout = Layout(folder / "data")
-    write_results(settings, layout, seed)
-    with new_folder(layout.report, {}) as new:
-        (new / "tables").mkdir()
-        (new / "figures").mkdir()
-        rows = []
-        cells = [(model, domain) for model, domain in CELLS if model in settings.models]
-        for model, domain in cells:
-            scores = read_json(layout.evaluated(model, domain) / "scores.json")
-            before, after = (scores[key]["nll_sum"] for key in ("zero_shot", "adapted"))
-            row = {"model": model, "domain": domain, "portion": settings.domains[domain].portion}
-            ends = {"change_low": after - before - 1, "change_high": after - before + 1, "outcome": "within noise"}
-            rows.append(
-                {**row, "zero_shot": before, "adapted": after, "change": after - before, "mmd": 0.1, "fd": 0.2} | ends
-            )
-        pd.DataFrame(rows).to_csv(new / "tables" / "headline.csv", index=False)
-        tokens = [{"model": m, "domain": d, "split": "test", "direction": "up", "token": "the"} for m, d in cells]
-        pd.DataFrame(tokens).to_csv(new / "tables" / "top_tokens.csv", index=False)
-        (new / "figures" / "figure1_tiny.svg").write_text('<svg width="9"/>')
-        (new / "report.html").write_text("<p>the page</p>")
-        write_json(new / "metrics.json", {"tiny": {"worse": {"software": 1}}})
-    return layout
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project folder whose store all tests share, each with a study of its own: making a store takes seconds.
-
-    It is the current folder for as long, because MLflow puts artifacts of `mlflow run` there.
-    """
-    folder = tmp_path_factory.mktemp("a project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        yield folder
-
-
-@pytest.fixture(autouse=True)
-def project(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have nothing of MLflow's or DVC's in the environment."""
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_"))]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture(scope="module")
-def client(store: Path) -> MlflowClient:
-    from mlflow import MlflowClient
-
-    return MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+pytestmark = pytest.mark.usefixtures("store")
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     return fill(tmp_path, study("any"))
-
-
-def runs(client: MlflowClient, name: str) -> list[Run]:
-    experiment = client.get_experiment_by_name(name)
-    return list(client.search_runs([experiment.experiment_id])) if experiment else []
 
 
 def experiment_tags(client: MlflowClient, name: str) -> dict[str, str]:
@@ -199,6 +128,7 @@ def test_a_cell_run_is_complete(store: Path, client: MlflowClient, layout: Layou
         "tokens/train.json",
         "tokens/test.json",
     }
+    assert views.TAG + views.MAIN in experiment_tags(client, "complete")
 
 
 def test_names_are_legal_short_and_kept_at_both_ends() -> None:
@@ -228,18 +158,6 @@ def test_the_summary_run_is_complete(store: Path, client: MlflowClient, layout: 
     assert (folder / "report" / "figures" / "figure1_tiny.svg").read_text() == "<svg/>"
     assert run.data.tags[records.SETTINGS] == records.settings_digest(settings.model_copy(update={"seed": 9}))
     assert Settings.model_validate(yaml.safe_load((folder / "params.yaml").read_text())) == settings
-
-
-def test_the_saved_view_has_the_studys_columns(client: MlflowClient, layout: Layout) -> None:
-    publication.publish(study("viewed"), layout)
-    tags = experiment_tags(client, "viewed")
-    packed = json.loads(tags[views.TAG + views.MAIN])["state"]
-    state = json.loads(zlib.decompress(base64.b64decode(packed.removeprefix("deflate;"))))
-    metrics = run_of(runs(client, "viewed"), "tiny", "mpmath").data.metrics
-    columns = [column for column in state["selectedColumns"] if column.startswith("metrics.")]
-    assert {column.removeprefix("metrics.").strip("`") for column in columns} <= metrics.keys()
-    assert state["orderByKey"] == "metrics.`Change`"
-    assert state["runsHiddenMode"] == "SHOW_ALL"
 
 
 def test_a_description_written_by_hand_stays(client: MlflowClient, layout: Layout) -> None:
@@ -481,7 +399,7 @@ def test_metrics_go_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
         def log_artifacts(self, run_id: str, folder: str) -> None: ...
 
     record = Record("r", {"a": "b"}, {f"p{i}": "1" for i in range(150)}, [Metric("m", 0.5, i) for i in range(2500)])
-    mlflow_runs.fill(Counting(), "id", record, {}, state.State("unknown", True, b""))  # type: ignore[arg-type]
+    mlflow_runs.fill(Counting(), "id", record, state.State("unknown", True, b""))  # type: ignore[arg-type]
     assert Counting.sizes == [1000, 1000, 2500 + 150 + len({"a", "git_commit", "git_dirty"}) - 2000]
     assert Counting.most_params == 100
 
@@ -495,10 +413,20 @@ from odyssey.tracking.publication import publish
 settings = Settings.model_validate_json(sys.argv[1])
 print(publish(settings, Layout(Path(sys.argv[2])))["new"])
 """
+MORTAL = """
+import os, signal
+from odyssey.tracking import runs
+left, log_files = [1], runs._log_files
+def log_once(*what):
+    log_files(*what) if left and left.pop() else os.kill(os.getpid(), signal.SIGKILL)
+runs._log_files = log_once
+"""
+"""Has the process killed where its second run gets its files."""
 
 
-def publisher(folder: Path, layout: Layout, settings: Settings) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PUBLISH, settings.model_dump_json(), str(layout.data)]
+def publisher(folder: Path, layout: Layout, settings: Settings, first: str = "") -> subprocess.Popen[str]:
+    """A process that publishes, after some code of ours."""
+    command = [sys.executable, "-c", first + PUBLISH, settings.model_dump_json(), str(layout.data)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -523,12 +451,10 @@ def test_six_first_publishers_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_publisher_is_healed(client: MlflowClient, store: Path, layout: Layout) -> None:
-    with publisher(store, layout, study("killed")) as process:
-        deadline = time.monotonic() + 60
-        while not runs(client, "killed") and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-    assert 0 < len(runs(client, "killed")) < len(CELLS) + 1
+    process = publisher(store, layout, study("killed"), MORTAL)
+    said = process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL, said
+    assert sorted(run.info.status for run in runs(client, "killed")) == ["FINISHED", "RUNNING"]
     publication.publish(study("killed"), layout)
     found = runs(client, "killed")
     assert [run.info.status for run in found] == ["FINISHED"] * (len(CELLS) + 1)
@@ -550,44 +476,3 @@ def test_the_ui_says_what_is_wrong(layout: Layout, tmp_path: Path, monkeypatch: 
     with pytest.raises(OdysseyError, match="no study 'served' there yet"):
         serving.serve(study("served"), 5000)
     assert not (tmp_path / "mlflow.db").exists()
-
-
-@pytest.fixture
-def server(store: Path, layout: Layout) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    publication.publish(study("page"), layout)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    code = f"import sys; sys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}; from test_tracking import study\n"
-    code += "from odyssey.cli import interrupts; interrupts.listen()\n"
-    code += f"from odyssey.tracking import serving; serving.serve(study('page'), {port})"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=store,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    yield process, port
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    process.communicate(timeout=30)
-
-
-@pytest.mark.slow
-def test_the_ui_serves_the_page_that_is_printed(server: tuple[subprocess.Popen[str], int]) -> None:
-    process, port = server
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    assert said.rstrip().endswith(f"http://127.0.0.1:{port}/study")
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/study", timeout=5) as answer:
-                page = answer.read().decode()
-                break
-        except OSError:
-            assert time.monotonic() < deadline, "the UI did not come up"
-            time.sleep(0.5)
-    assert f"runs?workflowType=machine_learning&viewStateShareKey={views.MAIN}" in page

@@ -36,7 +36,7 @@ def perplexity(
     say(announce.perplexity(model, text))
     from odyssey.tools import score_file
 
-    _show(score_file(model, text, window, _unescaped(separator), accept_licenses), as_json)
+    _show(score_file(model, text, window, unescaped(separator), accept_licenses), as_json)
 
 
 @main.command(short_help="MMD and FD between two texts.")
@@ -95,7 +95,7 @@ def advise(context: click.Context, /, no_probe: bool, accept_licenses: bool, as_
     click.echo(f"logged to MLflow: {where}", err=True)
 
 
-def _unescaped(separator: str) -> str:
+def unescaped(separator: str) -> str:
     """What `\\n`, `\\t`, `\\u2014` and the like stand for; other characters stand for themselves."""
     try:
         # Characters that are no Latin-1 become escapes, too: the codec reads bytes as Latin-1.

@@ -1,27 +1,23 @@
 """A study in MLflow's UI, as `odyssey track` publishes it and `odyssey ui` serves it, and a browser to look at it with.
 
-Needs a Chromium, skipped without. The pictures that the tests take are kept in the folder ODYSSEY_SCREENSHOTS, if set.
+Without a Chromium the tests are skipped, or fail where ODYSSEY_NEEDS_BROWSER is set. The pictures that they take are
+kept in the folder ODYSSEY_SCREENSHOTS, if set.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
-from results import QUICK, write_results
+from results import QUICK, put_in_use, write_results
+from servers import free_port, started
 
 from odyssey.layout import Layout
 from odyssey.settings import Settings, load_settings
@@ -35,8 +31,6 @@ ROOT = Path(__file__).parents[2]
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 SIZES = {"desktop": (1440, 900), "laptop": (1280, 720)}
 NEAR, FAR = ("pandas", "torch", "sentence_transformers"), ("mpmath", "sympy.core", "networkx")
-SECONDS = 60
-"""That the server may take to be there."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,8 @@ class Shown:
 def browser() -> Iterator[Browser]:
     chromium = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if chromium is None:
-        pytest.skip(f"no Chromium: none of {', '.join(CHROMIUMS)} is on the PATH")
+        stop = pytest.fail if os.environ.get("ODYSSEY_NEEDS_BROWSER") else pytest.skip
+        stop(f"no Chromium: none of {', '.join(CHROMIUMS)} is on the PATH")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as running:
@@ -73,15 +68,16 @@ def shown(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     layout = Layout(folder / "data" / settings.study)
     write_results(settings, layout)
     report.run(settings, layout)
-    (folder / "studies").mkdir()
-    content = settings.model_dump(mode="json", exclude={"study", "seed"})
-    (folder / "studies" / f"{settings.study}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-    (folder / "params.yaml").write_text(f"study: {settings.study}\nseed: 0\naccept_licenses: false\n")
+    put_in_use(settings, folder)
     subprocess.run([sys.executable, "-m", "odyssey", "track"], cwd=folder, env=_environment(), check=True)
     store = f"sqlite:///{folder / 'mlflow.db'}"
     experiment = _add_replaced(store, settings)
-    with _Served(folder) as port:
-        yield Shown(settings, layout, store, f"http://127.0.0.1:{port}{PATH}", experiment)
+    port = free_port()
+    command = (sys.executable, "-m", "odyssey", "ui", "--port", str(port))
+    with started(*command, folder=folder, environment=_environment()) as server:
+        address = f"http://127.0.0.1:{port}"
+        server.page(f"{address}/health")
+        yield Shown(settings, layout, store, address + PATH, experiment)
 
 
 @pytest.fixture(params=SIZES)
@@ -135,43 +131,3 @@ def _add_replaced(store: str, settings: Settings) -> str:
     client.log_metric(run.info.run_id, "Change", 999.0)
     client.set_terminated(run.info.run_id)
     return str(experiment.experiment_id)
-
-
-class _Served:
-    """`odyssey ui` in a folder, for as long as the block lasts; gives the port."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        command = [sys.executable, "-m", "odyssey", "ui", "--port", str(self.port)]
-        self.log = folder / "ui.log"
-        with self.log.open("w") as log:
-            # Its own group: the server has a process for each of its tasks.
-            self.process = subprocess.Popen(
-                command, cwd=folder, env=_environment(), stdout=log, stderr=log, start_new_session=True
-            )
-
-    def __enter__(self) -> int:
-        end = time.monotonic() + SECONDS
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1)
-            except (urllib.error.URLError, TimeoutError):
-                if self.process.poll() is not None or time.monotonic() > end:
-                    self._stop()
-                    pytest.fail(f"no server; it said:\n{self.log.read_text()}")
-                time.sleep(0.2)
-            else:
-                return self.port
-
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()

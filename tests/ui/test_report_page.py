@@ -1,12 +1,11 @@
 """The report's page in a browser: its layout on screens and on paper, sorting, searching, and that it asks for nothing.
 
-Needs playwright and a `chromium` on the PATH; skipped without.
+Needs a Chromium, as conftest.py has it.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,18 +43,6 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     write_results(settings, layout)
     report.run(settings, layout)
     return layout
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on the PATH")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @contextmanager
