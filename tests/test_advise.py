@@ -545,7 +545,7 @@ def test_the_published_validation_follows_from_the_calibration(monkeypatch: pyte
         (line,) = re.findall(rf"(?m)^\| {name} \|(.*)\|$", findings)
         told = (row.sign, report.judge(near, rule).sign, row.brier, row.decided, row.right, row.coverage)
         assert [float(cell) for cell in line.split("|")] == pytest.approx(told, abs=0.0051)
-    torch = calibration().query("domain == 'torch'").groupby("model")["outcome"].mean()
+    torch = table[table["domain"] == "torch"].groupby("model")["outcome"].mean()
     tiny, small = (f"×{math.exp(torch[model]):.2f}" for model in ("tiny", "small"))
     assert f"({tiny} with `tiny` and {small} with\n  `small`, on average)" in findings
     assert f"about worse or better in {ours.sign:.0%} of them" in (ROOT / "README.md").read_text(encoding="utf-8")
