@@ -116,21 +116,17 @@ def test_rows_moved_by_a_positive_definite_map_are_as_far_as_they_were_moved(
     assert fd_of(x + moves, x) == pytest.approx(known, rel=error)
 
 
-def test_more_rows_of_one_side_than_dimensions_and_fewer_of_the_other() -> None:
-    # Both along the same axes: variances 1 to 6, of which y has the first two only. 3 + 4 + 5 + 6 = 18
-    q = rotation(np.random.default_rng(9), 6)
-    x, y = (q * np.arange(1.0, 7)) @ q.T, (q * [1.0, 2, 0, 0, 0, 0]) @ q.T
-    zero = np.zeros(6)
-    assert frechet_distance(zero, x, zero, y) == pytest.approx(18, abs=1e-9)
-    assert frechet_distance(zero, y, zero, x) == pytest.approx(18, abs=1e-9)
-    nearly = x + 1e-5 * q @ q.T  # and close ones, of unequal rank: (sqrt(1 + 1e-5) - 1)^2 and so on
-    gap = sum((math.sqrt(k + 1e-5) - math.sqrt(k)) ** 2 for k in (1, 2)) + 4e-5
-    less = (q * [1.0, 2, 0, 0, 0, 0]) @ q.T
-    more = less + 1e-5 * q @ q.T
-    assert frechet_distance(zero, less, zero, more) == pytest.approx(gap, abs=1e-9)
-    assert frechet_distance(zero, nearly, zero, more) == pytest.approx(
-        sum((math.sqrt(k + 1e-5) - math.sqrt(1e-5)) ** 2 for k in (3, 4, 5, 6)), rel=1e-9
-    )
+def test_covariances_of_unequal_rank() -> None:
+    # Along the same axes: variances 1 to 6, of which the other has the first two only. 3 + 4 + 5 + 6 = 18
+    q, zero = rotation(np.random.default_rng(9), 6), np.zeros(6)
+    full, part = (q * np.arange(1.0, 7)) @ q.T, (q * [1.0, 2, 0, 0, 0, 0]) @ q.T
+    assert frechet_distance(zero, full, zero, part) == pytest.approx(18, abs=1e-9)
+    assert frechet_distance(zero, part, zero, full) == pytest.approx(18, abs=1e-9)
+    # Close ones: the four variances that the other lacks are 1e-5, and the first two differ by 1e-5.
+    near = part + 1e-5 * q @ q.T
+    known = sum((math.sqrt(k + 1e-5) - math.sqrt(k)) ** 2 for k in (1, 2)) + 4e-5
+    assert frechet_distance(zero, part, zero, near) == pytest.approx(known, abs=1e-12)
+    assert frechet_distance(zero, near, zero, part) == pytest.approx(known, abs=1e-12)
 
 
 def test_negative_eigenvalues_count_as_zero() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from odyssey.advisor.texts import ROW_WORDS, Texts
 from odyssey.errors import OdysseyError
-from odyssey.science.distances import Moments, frechet_distance, mmd_linear
+from odyssey.science.distances import Gaussian, Moments, mmd_linear
 from odyssey.science.overlap import ngram_overlap
 from odyssey.science.splits import generator, split_documents
 
@@ -166,14 +166,14 @@ def _distances(
     """
     starts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
     documents = [range(start, stop) for start, stop in pairwise(starts)]
-    domain = Moments().update(x)
+    domain = Moments().update(x).gaussian()
     found = []
     for _ in range(DRAWS):
         halves, _ = split_documents(documents, {"one": n, "other": n}, rng)
-        one, other = (Moments().update(y[rows]) for rows in halves.values())
+        one, other = (Moments().update(y[rows]).gaussian() for rows in halves.values())
         found.append([*_pair(domain, one), *_pair(one, other)])
     return np.array(found).T
 
 
-def _pair(x: Moments, y: Moments) -> tuple[float, float]:
-    return frechet_distance(x.mean, x.cov, y.mean, y.cov), mmd_linear(x.mean, y.mean)
+def _pair(x: Gaussian, y: Gaussian) -> tuple[float, float]:
+    return x.frechet_distance(y), mmd_linear(x.mean, y.mean)

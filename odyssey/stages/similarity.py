@@ -12,13 +12,13 @@ from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, Layout
 from odyssey.progress import bar
 from odyssey.provenance import code_digest, versions
-from odyssey.science.distances import Moments, frechet_distance, mmd_linear
+from odyssey.science.distances import Moments, mmd_linear
 from odyssey.settings import Settings
 from odyssey.store import check_folder, is_current, new_folder
 
 COLUMNS = ("domain", "portion", "mmd", "fd", "n_source", "n_target", "d")
 BLOCK = 8192
-"""Rows that are in memory, widened to float64, at a time."""
+"""Rows that are in memory at a time."""
 
 
 def run(settings: Settings, layout: Layout) -> None:
@@ -34,6 +34,7 @@ def run(settings: Settings, layout: Layout) -> None:
         print(f"similarity: kept {layout.similarity}")
         return
     source = read_moments(layout.embedding(SOURCE))
+    from_source = source.gaussian()
     with (
         new_folder(layout.similarity, made_from) as folder,
         (folder / "similarity.csv").open("w", newline="", encoding="utf-8") as file,
@@ -43,15 +44,9 @@ def run(settings: Settings, layout: Layout) -> None:
         table.writerow(COLUMNS)
         for name, portion in bar(portions.items(), "similarity", total=len(portions), unit="domain"):
             target = read_moments(layout.embedding(name))
-            table.writerow((name, portion, *compare(source, target)))
+            mmd, fd = mmd_linear(source.mean, target.mean), from_source.frechet_distance(target.gaussian())
+            table.writerow((name, portion, mmd, fd, source.n, target.n, len(source.mean)))
     print(f"similarity: {len(portions)} domains in {layout.similarity / 'similarity.csv'}")
-
-
-def compare(source: Moments, target: Moments) -> tuple[float, float, int, int, int]:
-    """mmd, fd, n_source, n_target, d of two samples' moments."""
-    mmd = mmd_linear(source.mean, target.mean)
-    fd = frechet_distance(source.mean, source.cov, target.mean, target.cov)
-    return mmd, fd, source.n, target.n, len(source.mean)
 
 
 def read_moments(path: Path, block: int = BLOCK) -> Moments:
@@ -60,10 +55,10 @@ def read_moments(path: Path, block: int = BLOCK) -> Moments:
     Raises OdysseyError naming the file and the stage to run if it is missing or unusable.
     """
     try:
-        x: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         moments = Moments()
-        for start in range(0, len(x), block):
-            moments.update(x[start : start + block])
+        for start in range(0, len(_opened(path)), block):
+            # Opened anew for every block: what was read of a map stays in memory until it is closed.
+            moments.update(_opened(path)[start : start + block])
     except FileNotFoundError:
         raise OdysseyError(f"{path}: not there yet; run `dvc repro embed` first") from None
     except (OSError, ValueError, TypeError) as error:
@@ -71,3 +66,8 @@ def read_moments(path: Path, block: int = BLOCK) -> Moments:
     if moments.n < 2:
         raise OdysseyError(f"{path}: {moments.n} row(s); a covariance needs at least 2")
     return moments
+
+
+def _opened(path: Path) -> np.ndarray[Any, Any]:
+    opened: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return opened
