@@ -17,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from odyssey.corpora import local
 from odyssey.corpora.local import file_kind, files, iter_lines, iter_records, read_documents
 from odyssey.errors import OdysseyError
 
@@ -122,6 +123,35 @@ def test_lines_are_numbered_and_end_at_newlines_only(tmp_path: Path) -> None:
 
 
 # --- what is a document
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"text": "a", "x": NaN}',
+        b'{"text": "a", "x": -Infinity, "y": 1e999}',
+        b'{"text": "a", "x": "\\ud83d"}',
+        b'{"text": "b", "text": "a"}',
+        b'{"x": 123456789012345678901234567890, "text": "a"}',
+        b' \t{"text" : "\\u0061"} \r',
+    ],
+)
+def test_what_json_allows_is_read_though_a_stricter_reader_comes_first(tmp_path: Path, line: bytes) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + line + b'\n\n{"text": null}\n{"text": "c"}\n' + line)
+    assert list(iter_records(tmp_path / "a.jsonl", "text")) == [(1, "a"), (4, "c"), (5, "a")]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1 << 20])
+def test_lines_are_whole_whatever_the_blocks_that_are_read_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(local, "_AHEAD", size)
+    lines = [b"x" * length + b"\n" for length in (0, 1, 5, 6, 7, 8, 100)] + [b"no end"]
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[:4])) + gzip.compress(b"".join(lines[4:])))
+    assert list(iter_lines(tmp_path / "a.jsonl.gz")) == list(enumerate(lines, 1))
+    for number, _ in iter_lines(tmp_path / "a.jsonl.gz"):  # left before its end
+        if number == 2:
+            break
 
 
 @pytest.mark.parametrize(

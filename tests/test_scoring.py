@@ -21,6 +21,7 @@ from odyssey import models, tokenization
 from odyssey.cli import main
 from odyssey.cli.tools import unescaped
 from odyssey.errors import OdysseyError
+from odyssey.science import tokens
 from odyssey.science.perplexity import Score
 from odyssey.science.tokens import token_table
 from odyssey.science.windows import blocks, chunk_starts, windows
@@ -74,6 +75,26 @@ def test_token_table_worked_out() -> None:
     assert table.contribution.tolist() == [0.5, 0.0, -0.25]
     with pytest.raises(ValueError, match="lengths differ"):
         token_table(ids, np.zeros(3), np.zeros(4))
+    with pytest.raises(ValueError, match="negative: -1"):
+        token_table(ids - 6, np.zeros(4), np.zeros(4))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=50))
+def test_token_table_is_what_grouping_gives_whatever_the_blocks(cells: list[tuple[int, int, int]]) -> None:
+    """NLL are whole numbers here, so that sums are exact; equal contributions are many, and come by id."""
+    ids, before, after = (np.array(column, dtype=np.int32) for column in zip(*cells, strict=True))
+    expected = []
+    for token in set(ids.tolist()):
+        own = ids == token
+        change = float(after[own].mean() - before[own].mean())
+        expected.append((-(own.sum() / len(ids) * change), token, own.sum(), before[own].mean(), after[own].mean()))
+    for block in (3, 1 << 18):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tokens, "BLOCK", block)
+            table = token_table(ids, before.astype(np.float32), after.astype(np.float32))
+        found = zip(-table.contribution, table.token_id, table.counts, table.before, table.after, strict=True)
+        assert list(found) == sorted(expected)
+    assert table.before.dtype == np.float64
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 30), st.floats(0, 30)), min_size=1, max_size=200))

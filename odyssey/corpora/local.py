@@ -6,11 +6,15 @@ import csv
 import io
 import json
 import sys
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
 from typing import IO, Any, Literal
+
+import orjson
 
 from odyssey.corpora.docstrings import Document
 from odyssey.errors import OdysseyError
@@ -20,6 +24,8 @@ Kind = Literal["txt", "jsonl", "csv", "parquet"]
 KNOWN = ".txt, .jsonl, .csv (also with .gz or .zst), .json.gz, .json.zst or .parquet"
 
 _BUFFER = 1 << 20
+_AHEAD = 8 << 20
+"""Bytes that are decompressed at a time, ahead of the reader: many, as each block waits for Python's lock once."""
 _BATCH_ROWS = 128
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
 _UTF8 = "save it as UTF-8, for example with `iconv -f <its encoding> -t UTF-8`"
@@ -199,24 +205,59 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
     with _readable(path):
         if path.is_dir():
             raise IsADirectoryError
-        raw = pyarrow.input_stream(str(path), compression, _BUFFER) if compression else path.open("rb", buffering=0)
-        with io.BufferedReader(raw, _BUFFER) as file:
+        if compression is None:
+            with path.open("rb", buffering=_BUFFER) as file:
+                yield file
+            return
+        with (
+            pyarrow.input_stream(str(path), compression, _BUFFER) as compressed,
+            ThreadPoolExecutor(1) as other,
+            io.BufferedReader(_Ahead(compressed, other), _BUFFER) as file,
+        ):
             yield file
+
+
+class _Ahead(io.RawIOBase):
+    """A stream whose next two blocks are read by another thread in the meantime."""
+
+    def __init__(self, file: Any, other: ThreadPoolExecutor) -> None:
+        self._file, self._other = file, other
+        self._blocks = deque([self._submit(), self._submit()])
+        self._block = memoryview(b"")
+
+    def _submit(self) -> Future[bytes]:
+        return self._other.submit(self._file.read, _AHEAD)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._block:
+            self._block = memoryview(self._blocks.popleft().result())
+            self._blocks.append(self._submit())
+        part = self._block[: len(buffer)]
+        buffer[: len(part)] = part
+        self._block = self._block[len(part) :]
+        return len(part)
 
 
 def _decoded(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines, ends included, of a UTF-8 file without its byte order mark."""
     offset = 0
     for number, line in iter_lines(path):
-        try:
-            decoded = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise OdysseyError(
-                f"{path}: not UTF-8: byte 0x{line[error.start]:02x} at offset {offset + error.start}, "
-                f"line {number}; {_UTF8}"
-            ) from None
+        yield number, _decode(path, number, offset, line)
         offset += len(line)
-        yield number, decoded.removeprefix("\ufeff") if number == 1 else decoded
+
+
+def _decode(path: Path, number: int, offset: int, line: bytes) -> str:
+    try:
+        decoded = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise OdysseyError(
+            f"{path}: not UTF-8: byte 0x{line[error.start]:02x} at offset {offset + error.start}, "
+            f"line {number}; {_UTF8}"
+        ) from None
+    return decoded.removeprefix("\ufeff") if number == 1 else decoded
 
 
 def _unix_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -248,12 +289,27 @@ def _blank(text: str | None) -> bool:
 
 
 def _json_records(path: Path, text: str | None) -> Iterator[tuple[int, str | None]]:
-    for number, line in _decoded(path):
-        where = f"{path}, line {number}"
-        value = json_text(where, line, text)
-        if value and _has_lone_surrogate(value):
-            raise OdysseyError(f"{where}: '{text}' has half of a surrogate pair, which is no character; take it out")
+    offset = 0
+    for number, line in iter_lines(path):
+        value = _fast_json_text(line, text)
+        if value is None:
+            where = f"{path}, line {number}"
+            value = json_text(where, _decode(path, number, offset, line), text)
+            if value and _has_lone_surrogate(value):
+                raise OdysseyError(
+                    f"{where}: '{text}' has half of a surrogate pair, which is no character; take it out"
+                )
+        offset += len(line)
         yield number, value
+
+
+def _fast_json_text(line: bytes, key: str | None) -> str | None:
+    """The text of a JSON line without anything odd; None where `json_text` has to look, which says what is wrong."""
+    try:
+        value = orjson.loads(line)[key]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return value if isinstance(value, str) else None
 
 
 def _csv_records(path: Path, text: str | None) -> Iterator[tuple[int, str | None]]:

@@ -83,7 +83,7 @@ def sample_shards(
     Shards are fetched one by one, in order, and read by `workers` threads (decompression
     lets other threads run). Candidates are left in `work`: with them, the same call only
     merges. Memory: for each worker a batch (2 million characters or one
-    row; with Arrow and its buffers some 60 MB), and 24 bytes a candidate.
+    row, and what is decompressed ahead; with Arrow and its buffers some 80 MB), and 24 bytes a candidate.
 
     Raises OdysseyError naming the shard (and line) that cannot be read, or for no text at all.
     """
