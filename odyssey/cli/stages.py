@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from odyssey import announce
@@ -10,6 +14,9 @@ from odyssey.cli.completing import domain_option, model_option
 from odyssey.cli.terminal import VERDICTS, paint, say
 from odyssey.layout import Layout
 from odyssey.settings import Settings
+
+if TYPE_CHECKING:
+    from odyssey.stages.watching import Curves, Watch
 
 
 @main.command(short_help="Draw the source corpus and every domain's splits.")
@@ -88,9 +95,17 @@ def adapt(context: click.Context, model: str | None, domain: str | None) -> None
     settings, layout = stage_inputs(context)
     say(announce.adapt(settings, model, domain))
     from odyssey.stages import adapt as stage
-    from odyssey.tracking.live import Live
 
-    stage.run(settings, layout, model=model, domain=domain, watch=Live(settings))
+    @cache
+    def live() -> Watch:
+        from odyssey.tracking.live import Live  # imports MLflow, which takes longer than finding all kept
+
+        return Live(settings)
+
+    def watch(*cell: Any) -> AbstractContextManager[Curves]:
+        return live()(*cell)
+
+    stage.run(settings, layout, model=model, domain=domain, watch=watch)
     _log_cell(settings, layout, model, domain)
 
 
