@@ -1,7 +1,7 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test smoke check ui clean
+.PHONY: help reproduce test smoke check bench ui clean
 
 PYTHON ?= python3.11
 PORT ?= 5000
@@ -15,6 +15,10 @@ STAMP := .venv/installed-$(firstword $(shell (cat requirements.lock pyproject.to
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# The peers' environment, likewise, and the benchmarks in their order.
+PEERS := benchmarks/.venv/installed-$(firstword $(shell (cat requirements.lock benchmarks/requirements.txt && pwd) | cksum))
+BENCHMARKS := scoring frechet moments embedding tokens sampling growth
 
 reproduce: $(STAMP) ## run the study of params.yaml, publish it to MLflow, print its headline table
 	dvc repro
@@ -33,6 +37,10 @@ check: $(STAMP) ## check style and types
 	ruff check
 	ruff format --check
 	mypy
+
+bench: $(STAMP) $(PEERS) ## run the benchmarks against their peers, write docs/benchmarks.md
+	@for name in $(BENCHMARKS); do echo "$$name"; $(dir $(PEERS))bin/python benchmarks/$$name.py || exit 1; done
+	$(dir $(PEERS))bin/python benchmarks/render.py
 
 ui: $(STAMP) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
 	odyssey ui --port $(PORT)
@@ -56,4 +64,11 @@ $(STAMP):
 	.venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation -r requirements.lock
 	.venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	@rm .venv/unfinished
+	@touch $@
+
+$(PEERS):
+	rm -rf benchmarks/.venv
+	$(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --disable-pip-version-check $$(grep -E '^(pip|setuptools|wheel)==' requirements.lock)
+	benchmarks/.venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation -r benchmarks/requirements.txt
 	@touch $@
