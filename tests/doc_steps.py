@@ -32,11 +32,9 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "make check": ".ci/run",
     "make smoke": ".ci/run",
-    "odyssey study newline && dvc repro": "a minute more of what `odyssey study ours && dvc repro` does; "
-    "the three ways of joining rows are in tests/smoke.yaml, which test_pipeline.py runs",
     CONSENTING.format("gpt2-small"): f"{PAPER}gpt2_on_openwebtext_by_dvc_repro",
-    CONSENTING.format("gpt2-large"): "gpt2-small's with another checkpoint and other memory settings",
-    CONSENTING.format("gpt2-xl"): "gpt2-small's with another checkpoint and other memory settings",
+    CONSENTING.format("gpt2-large"): f"{PAPER}larger_gpt2_on_openwebtext",
+    CONSENTING.format("gpt2-xl"): f"{PAPER}larger_gpt2_on_openwebtext",
     CONSENTING.format("olmo-1b"): f"{PAPER}olmo_on_dolma_by_dvc_exp_run",
     CONSENTING.format("llama-7b"): f"{PAPER}llama_on_redpajama_by_mlflow_run",
 }

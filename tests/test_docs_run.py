@@ -53,7 +53,8 @@ def tiny() -> dict[str, Any]:
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The copy after `make reproduce`, committed, with the environment that `make` looks for."""
     folder = tmp_path_factory.mktemp("docs") / "project"
-    made = Project(folder, "mini", {"mini": tiny()}, HF_HUB_OFFLINE="1", COLUMNS="200")
+    newline = tiny() | {"joins": ["newline", "space", "end_of_text"], "adapt_to": ["torch"]}
+    made = Project(folder, "mini", {"mini": tiny(), "newline": newline}, HF_HUB_OFFLINE="1", COLUMNS="200")
     environment = folder / ".venv"
     environment.mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):

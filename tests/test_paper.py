@@ -31,6 +31,8 @@ WIKI, S2ORC = "Culture_and_the_arts__Culture_and_Humanities", "hep-ex"
 MEASURED = {WIKI: "click", S2ORC: "sympy.logic", "General_referece": "jinja2", "Philosophy": "networkx.utils"}
 """Domains, and whose documentation strings stand for their texts; models are adapted to the first two."""
 MODELS = {"gpt2-small": "gpt2", "olmo-1b": "olmo", "llama-7b": "llama"}
+LIKE_SMALL = ("gpt2-large", "gpt2-xl")
+"""Studies that differ from gpt2-small's in the checkpoint and in what fits the GPU."""
 CONTEXT = 64
 
 
@@ -75,9 +77,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
             stand_in.add_host_file(path, data)
         stand_in.add(CORPORA["dolma"].repo, "dataset", dict(listed))
         stand_in.add(CORPORA["redpajama"].repo, "dataset", dict(redpajama(texts)))
-        for name, family in MODELS.items():
+        for name, family in (MODELS | dict.fromkeys(LIKE_SMALL, "gpt2")).items():
             checkpoint = yaml.safe_load((ROOT / "studies" / f"{name}.yaml").read_text())["models"][name]["checkpoint"]
-            model = tiny_model(family, folder / family, texts=texts, context=CONTEXT)  # type: ignore[arg-type]
+            model = tiny_model(family, folder / name, texts=texts, context=CONTEXT)  # type: ignore[arg-type]
             stand_in.add(checkpoint, "model", dict(read_folder(model)))
         yield stand_in
 
@@ -85,7 +87,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 @pytest.fixture(scope="module")
 def copy(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("paper") / "project"
-    yield Project(folder, "gpt2-small", {name: small(name) for name in MODELS}, **hub.environment)
+    yield Project(folder, "gpt2-small", {name: small(name) for name in (*MODELS, *LIKE_SMALL)}, **hub.environment)
     shutil.rmtree(folder.parent, ignore_errors=True)
 
 
@@ -110,7 +112,7 @@ def check(copy: Project, study: str) -> None:
         tokens = list(csv.DictReader((data / "tokens" / study / domain / "test.csv").open(encoding="utf-8")))
         assert {int(row["token_id"]) for row in tokens if row["token"] == "\\n"} & set(newlines)
     held = {path.stem for path in (data / "report" / "png").glob("*.png")}
-    distance = {"gpt2-small": "figure2", "olmo-1b": "figure5", "llama-7b": "figure6"}[study]
+    distance = {"olmo-1b": "figure5", "llama-7b": "figure6"}.get(study, "figure2")
     assert {distance, *(f"figure{number}_{study}" for number in (1, 3, 4))} <= held
     runs = copy.runs(study)
     assert {run.data.tags.get("domain") for run in runs} == {WIKI, S2ORC, None}
@@ -201,3 +203,11 @@ def test_domains_chosen_by_similarity_can_be_named_by_a_study(copy: Project) -> 
     (copy.folder / "studies/ends.yaml").write_text(yaml.safe_dump(study))
     copy.run("odyssey", "study", "ends")
     assert load_settings(copy.folder / "params.yaml").adapt_to == chosen
+
+
+@pytest.mark.parametrize("name", LIKE_SMALL)
+def test_larger_gpt2_on_openwebtext(copy: Project, name: str) -> None:
+    copy.environment["HF_HUB_OFFLINE"] = "0"
+    copy.run("odyssey", "study", name, "--accept-licenses")
+    copy.run("dvc", "repro")
+    check(copy, name)
