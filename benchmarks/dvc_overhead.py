@@ -4,8 +4,8 @@ The mini-study's eleven stages, and a study of 2,000 cells, 10 models on 200 dom
 cells are files of the same eleven stages, where one stage a cell would be 2,000. Both are the
 project's own dvc.yaml with small invented files and commands that do nothing; no study is run.
 The peer's stages have a command and one dependency they all share (without any, DVC runs a stage
-each time) and nothing else. Takes about 3 minutes on two cores, or one with `mini` as argument,
-which leaves out the 2,000.
+each time) and nothing else. Takes about 6 minutes on two cores, or one with `mini` as
+argument, which leaves out the 2,000.
 """
 
 from __future__ import annotations

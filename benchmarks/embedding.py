@@ -1,7 +1,7 @@
 """Embedding rows of mixed lengths with the pinned encoder, against SentenceTransformer.encode with its defaults.
 
-2,000 rows of 3 to 300 words; with a number as argument, that many. Takes about 20 minutes on two
-cores, 3 with 300 rows. The peer's model is the same object, so weights, precision, threads and
+2,000 rows of 3 to 300 words; with a number as argument, that many. Takes about 30 minutes on two
+cores, 5 with 300 rows. The peer's model is the same object, so weights, precision, threads and
 tokenizer are the same. In bfloat16 ours is measured, too: it is nowhere the default, as published
 distances would no longer be those of float32.
 """
