@@ -233,8 +233,13 @@ def test_bash_completes_by_the_script() -> None:
 
 # --- ends
 
-# Python leaves a signal alone that is ignored when it starts, as Ctrl-C is in a shell's background jobs.
-HEEDING = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+# Python leaves a signal alone that is ignored when it starts, as Ctrl-C is in a shell's background jobs, and the
+# end of a terminal under nohup.
+HEEDING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""
 TWO_OF_THREE = """
 import os, time
 from odyssey.cli import main
