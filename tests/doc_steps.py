@@ -32,6 +32,7 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "make check": ".ci/run",
     "make smoke": ".ci/run",
+    "make bench": "takes an hour and a quiet machine; tests/test_benchmarks.py tests what its scripts share",
     CONSENTING.format("gpt2-small"): f"{PAPER}gpt2_on_openwebtext_by_dvc_repro",
     CONSENTING.format("gpt2-large"): f"{PAPER}larger_gpt2_on_openwebtext",
     CONSENTING.format("gpt2-xl"): f"{PAPER}larger_gpt2_on_openwebtext",
