@@ -16,9 +16,10 @@ STAMP := .venv/installed-$(firstword $(shell (cat requirements.lock pyproject.to
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# The peers' environment, likewise, and the benchmarks in their order.
+# The peers' environment, likewise; the benchmarks that need it, and those that do not.
 PEERS := benchmarks/.venv/installed-$(firstword $(shell (cat requirements.lock benchmarks/requirements.txt && pwd) | cksum))
-BENCHMARKS := scoring frechet moments embedding tokens sampling growth
+BESIDE_PEERS := scoring training frechet
+BY_THEMSELVES := moments embedding tokens sampling startup dvc_overhead study growth
 
 reproduce: $(STAMP) ## run the study of params.yaml, publish it to MLflow, print its headline table
 	dvc repro
@@ -39,8 +40,9 @@ check: $(STAMP) ## check style and types
 	mypy
 
 bench: $(STAMP) $(PEERS) ## run the benchmarks against their peers, write docs/benchmarks.md
-	@for name in $(BENCHMARKS); do echo "$$name"; $(dir $(PEERS))bin/python benchmarks/$$name.py || exit 1; done
-	$(dir $(PEERS))bin/python benchmarks/render.py
+	@for name in $(BESIDE_PEERS); do echo "$$name"; $(dir $(PEERS))bin/python benchmarks/$$name.py || exit 1; done
+	@for name in $(BY_THEMSELVES); do echo "$$name"; python benchmarks/$$name.py || exit 1; done
+	python benchmarks/render.py
 
 ui: $(STAMP) ## open the MLflow UI on 127.0.0.1 (PORT=5000)
 	odyssey ui --port $(PORT)

@@ -111,7 +111,7 @@ def _sampling(n: int) -> float:
 
 
 def _scoring(n: int) -> float:
-    from odyssey.models import token_nll
+    from odyssey.scoring import token_nll
 
     network = _network()
     ids = np.random.default_rng(0).integers(0, VOCABULARY, n + 1, dtype=np.int32)

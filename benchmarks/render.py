@@ -9,12 +9,14 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from harness import OURS, RESULTS, ROOT, Result
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks-growth.svg"
+NOTES = Path(__file__).with_name("notes.md")
 TITLES = {
     "scoring": "Scoring",
     "training": "Training",
@@ -25,13 +27,14 @@ TITLES = {
     "sampling": "Sampling",
     "startup": "Start of a stage",
     "dvc_overhead": "DVC",
+    "study": "The whole study",
 }
 """Headings, by name of the script, in their order."""
 INTRODUCTION = """\
 # Benchmarks
 
-What the package's loops take, beside what one would run instead. `make bench` runs all of it, each script by itself
-is `benchmarks/.venv/bin/python benchmarks/<name>.py`. Ours and the peers run in turn in the same session, after a
+What the package's loops take, beside what one would run instead: each section is a script in `benchmarks/`, and
+`make bench` runs them all and writes this page. Ours and the peers run in turn in the same session, after a
 look at whether they give the same numbers. A ratio is the median over rounds, with the least and the largest; above 1
 ours is faster. Memory is the peak of the whole process, ours over the peer's; below 1 ours takes less. Whatever was
 measured before stays in `benchmarks/results.json`.
@@ -48,8 +51,9 @@ def main() -> None:
     if growth := latest.get("growth"):
         draw(growth["growth"])
         parts.append("\n".join(_growth(growth)))
+    parts.append(NOTES.read_text(encoding="utf-8"))
     PAGE.write_text("\n".join(parts), encoding="utf-8")
-    print(f"{PAGE.relative_to(ROOT)}: {len(parts) - 1} measures")
+    print(f"{PAGE.relative_to(ROOT)}: {len(parts) - 2} measures")
 
 
 def _section(entry: dict[str, Any]) -> Iterator[str]:

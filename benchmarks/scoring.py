@@ -1,15 +1,18 @@
 """Scoring 2 MB of text with a small GPT-2: `odyssey perplexity` beside lm-eval, the strided recipe and Trainer.
 
 All score every token but the first once, in windows of the model's context that overlap by one
-token, so their sums are the same. Whole processes; then, in one process, beside the plain loop. Takes
-about ten minutes on two cores.
+token, so their sums are the same. Whole processes; then, in one process, beside the plain loop; then
+a vocabulary of 50,000 and a context of 1,024, where logits take more memory than the model; then text of
+2 to 200 MB, for ours alone. Takes about 25 minutes on two cores.
 
     python benchmarks/scoring.py [--mb 2]
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import statistics
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,13 +20,23 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from harness import OURS, PYTHON, Result, Run, alternate, mend_torchvision, process, record, timed
 
-CONTEXT, BATCH_TOKENS = 128, 4096
-"""Of the mini-study's models, and what `odyssey perplexity` scores at once."""
+from odyssey.sections import Architecture
+
+BATCH_TOKENS = 4096
+"""What `odyssey perplexity` scores at once."""
+SMALL = Architecture(layers=3, width=128, heads=4, context=128, vocabulary=2048)
+"""The mini-study's larger model."""
+WIDE = Architecture(layers=4, width=256, heads=4, context=1024, vocabulary=50_000)
+"""Logits of what is scored at once would be 0.8 GB, a dozen times the weights."""
+TINY = Architecture(layers=1, width=16, heads=1, context=128, vocabulary=2048)
+"""One that has read 200 MB in a few minutes."""
 LEFT_OUT = (
     "HF evaluate's perplexity is a script on the hub, so it is left out. lm-eval is told the text's first token as its "
-    "prefix token and a context of one less, which makes its windows ours; Trainer leaves the last, shorter window out"
+    "prefix token and a context of one less, which makes its windows ours. The text is of whole windows, because the "
+    "ways differ in what they do with a last, shorter one"
 )
 
 
@@ -35,59 +48,97 @@ def main(mb: float, way: str | None, folder: Path | None) -> None:
     """Make a model and a text, and compare."""
     mend_torchvision()
     if way is not None and folder is not None:
-        print(json.dumps(WAYS[way](folder)))
+        print(json.dumps({**WAYS, "floor": _floor}[way](folder)))
         return
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        prepare(folder, mb)
-        results = [whole(folder, mb), inside(folder, mb)]
+        folders = [Path(made, name) for name in ("small", "wide", "tiny")]
+        for folder, shape, size in zip(folders, (SMALL, WIDE, TINY), (mb, max(mb / 20, 0.03), mb), strict=True):
+            prepare(folder, size, shape)
+        small, wide, tiny = folders
+        results = [whole(small, f"{mb:g} MB of text, whole process"), inside(small, mb)]
+        results.append(whole(wide, "vocabulary 50,000 and context 1,024, whole process"))
+        results[-1].note = beside_the_floor(wide, results[-1])
+        results[0].note = f"{LEFT_OUT}. {flat(tiny, mb)}"
     record("scoring", results)
 
 
-def prepare(folder: Path, mb: float) -> None:
-    """A random GPT-2 of the mini-study's larger shape, and a text of documentation strings, one row a line."""
+def prepare(folder: Path, mb: float, shape: Architecture = SMALL) -> None:
+    """A random GPT-2 of a shape, and a text of documentation strings, one row a line."""
     from odyssey import models, tokenization
-    from odyssey.corpora.docstrings import read_documents
-    from odyssey.sections import Architecture
 
+    folder.mkdir(exist_ok=True)
     models.quieten()
-    rows: list[str] = []
-    size = 0
-    for document in read_documents(["pandas", "scipy", "torch", "matplotlib", "transformers", "sympy", "sklearn"]):
-        row = " ".join(document.text.split())
-        rows.append(row)
-        size += len(row.encode()) + 1
-        if size >= mb * 1e6:
-            break
-    (folder / "text.txt").write_text("\n".join(rows), encoding="utf-8")
-    shape = Architecture(layers=3, width=128, heads=4, context=CONTEXT, vocabulary=2048)
-    tokenizer = tokenization.train_tokenizer(rows[:5000], shape.vocabulary, CONTEXT)
+    rows = documents()
+    enough = rows if shape.vocabulary > SMALL.vocabulary else rows[:5000]
+    tokenizer = tokenization.train_tokenizer(enough, shape.vocabulary, shape.context)
     models.save(models.new_model(shape, tokenizer, seed=0), tokenizer, folder / "model")
+    ends = np.cumsum([len(row.encode()) + 1 for row in rows])
+    ids, _ = tokenization.encode(tokenizer, rows[: int(np.searchsorted(ends, mb * 1e6)) + 1], "\n")
+    # Of whole windows only: the peers have different ways with a last, shorter one.
+    stride = shape.context - 1
+    for n in range((len(ids) - 1) // stride * stride + 1, 0, -stride):
+        text = tokenizer.decode(ids[:n].tolist(), clean_up_tokenization_spaces=False)
+        if not text[-1:].isspace() and tokenizer(text)["input_ids"] == ids[:n].tolist():
+            break
+    (folder / "text.txt").write_text(text, encoding="utf-8")
 
 
-def whole(folder: Path, mb: float) -> Result:
+@functools.cache
+def documents() -> list[str]:
+    """Documentation strings, a row each."""
+    from odyssey.corpora.docstrings import read_documents
+
+    modules = ["pandas", "scipy", "torch", "matplotlib", "transformers", "sympy", "sklearn"]
+    return [" ".join(document.text.split()) for document in read_documents(modules)]
+
+
+def perplexity(folder: Path, text: Path) -> Run:
+    """`odyssey perplexity` as a process."""
+    command = [PYTHON, "-m", "odyssey", "perplexity", "--model", folder / "model", "--text", text, "--json"]
+    return process(command)
+
+
+def whole(folder: Path, measure: str) -> Result:
     """Each way as a process of its own, start and loading included."""
-    odyssey = [PYTHON, "-m", "odyssey", "perplexity", "--model", folder / "model"]
-    odyssey += ["--text", folder / "text.txt", "--json"]
-    ways = {OURS: lambda: process(odyssey)}
+    ways = {OURS: lambda: perplexity(folder, folder / "text.txt")}
     for name in WAYS:
         command = [sys.executable, __file__, "--way", name, "--folder", folder]
         ways[name] = lambda command=command: process(command)
-    reach = "3x lm-eval; peak memory below every peer's"
-    result = alternate(f"{mb:g} MB of text, whole process", reach, ways, _same)
-    result.note = LEFT_OUT
-    return result
+    return alternate(measure, "3x lm-eval; peak memory below every peer's", ways, _same)
+
+
+def beside_the_floor(folder: Path, result: Result) -> str:
+    """Our peak memory beside that of a process with the model and one batch in its layers, without logits."""
+    floor = process([PYTHON, __file__, "--way", "floor", "--folder", folder]).peak_mb or 0.0
+    ours = statistics.median(result.peak_mb[OURS])
+    return (
+        f"ours had {ours:.0f} MB, {ours / floor:.2f} times the {floor:.0f} MB of a process that loads the model and "
+        "puts one batch through its layers without asking for logits (reach: 1.3)"
+    )
+
+
+def flat(folder: Path, mb: float) -> str:
+    """Peaks of our memory with the text once, 10 and 100 times."""
+    text = (folder / "text.txt").read_text(encoding="utf-8") + "\n"
+    told = []
+    for times in (1, 10, 100):
+        longer = folder / f"{times}.txt"
+        with longer.open("w", encoding="utf-8") as file:
+            file.writelines(text for _ in range(times))
+        told.append(f"{perplexity(folder, longer).peak_mb:.0f} MB with {mb * times:g} MB")
+        print(f"memory: {told[-1]} of text", flush=True)
+    return f"Memory does not grow with the text: a one-layer model took {', '.join(told)} of it"
 
 
 def inside(folder: Path, mb: float) -> Result:
     """Ours and the plain loop over the same batches, in this process."""
-    from odyssey import models
+    from odyssey import models, scoring
 
     network, tokenizer = models.load(folder / "model")
     ids, _ = _ids(folder, tokenizer)
 
     def ours() -> Run:
-        return timed(lambda: _sums(models.token_nll(network, ids, CONTEXT, BATCH_TOKENS)))
+        return timed(lambda: _sums(scoring.token_nll(network, ids, _context(network), BATCH_TOKENS)))
 
     ways = {OURS: ours, "plain loop": lambda: timed(lambda: _plain(network, ids))}
     return alternate(f"{mb:g} MB of text, inside the process", "not slower than the plain loop", ways, _same)
@@ -118,16 +169,33 @@ def _load(folder: Path) -> tuple[Any, Any]:
     return AutoModelForCausalLM.from_pretrained(folder / "model").eval(), tokenizer
 
 
+def _context(network: Any) -> int:
+    return int(network.config.n_positions)
+
+
+def _floor(folder: Path) -> dict[str, Any]:
+    """The model, and one batch in its layers."""
+    import torch
+
+    network, _ = _load(folder)
+    x = torch.zeros(BATCH_TOKENS // _context(network), _context(network), dtype=torch.long)
+    with torch.inference_mode():
+        network.transformer(input_ids=x, use_cache=False)
+    return {}
+
+
 def _plain(network: Any, ids: Any) -> dict[str, Any]:
     """Batches of windows through the model, and cross entropy."""
     import torch
 
+    context = _context(network)
+    stride = context - 1
     x = torch.from_numpy(ids).long()
-    windows = x[: (len(x) - 1) // (CONTEXT - 1) * (CONTEXT - 1) + 1].unfold(0, CONTEXT, CONTEXT - 1)
-    rest = x[len(windows) * (CONTEXT - 1) :]
+    windows = x[: (len(x) - 1) // stride * stride + 1].unfold(0, context, stride)
+    rest = x[len(windows) * stride :]
     total = torch.zeros((), dtype=torch.float64)
     with torch.inference_mode():
-        for batch in [*windows.split(BATCH_TOKENS // CONTEXT), *([rest[None]] if len(rest) > 1 else [])]:
+        for batch in [*windows.split(BATCH_TOKENS // context), *([rest[None]] if len(rest) > 1 else [])]:
             logits = network(input_ids=batch, use_cache=False).logits[:, :-1]
             nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="none")
             total += nll.double().sum()
@@ -153,7 +221,8 @@ def _lm_eval(folder: Path) -> dict[str, Any]:
         def prefix_token_id(self) -> int:
             return int(self.custom_prefix_token_id or 0)
 
-    how = {"max_length": CONTEXT - 1, "batch_size": BATCH_TOKENS // CONTEXT, "device": "cpu"}
+    context = _context(network)
+    how = {"max_length": context - 1, "batch_size": BATCH_TOKENS // context, "device": "cpu"}
     model = Shifted(network, tokenizer=tokenizer, **how)
     text = (folder / "text.txt").read_text(encoding="utf-8")
     model.tok_encode(text[:100])  # the prefix token is asked for before the text is
@@ -167,9 +236,9 @@ def _strided(folder: Path) -> dict[str, Any]:
 
     network, tokenizer = _load(folder)
     ids = tokenizer((folder / "text.txt").read_text(encoding="utf-8"), return_tensors="pt")["input_ids"]
-    total, tokens, end_before = 0.0, 0, 0
-    for begin in range(0, ids.shape[1] - 1, CONTEXT - 1):
-        end = min(begin + CONTEXT, ids.shape[1])
+    total, tokens, end_before, context = 0.0, 0, 0, _context(network)
+    for begin in range(0, ids.shape[1] - 1, context - 1):
+        end = min(begin + context, ids.shape[1])
         window = ids[:, begin:end]
         labels = window.clone()
         labels[:, : max(end_before - begin, 0)] = -100
@@ -188,21 +257,22 @@ def _trainer(folder: Path) -> dict[str, Any]:
 
     network, tokenizer = _load(folder)
     ids = tokenizer((folder / "text.txt").read_text(encoding="utf-8"))["input_ids"]
-    whole_windows = torch.tensor(ids[: (len(ids) - 1) // (CONTEXT - 1) * (CONTEXT - 1) + 1])
-    windows = whole_windows.unfold(0, CONTEXT, CONTEXT - 1).tolist()
+    context, stride = _context(network), _context(network) - 1
+    whole_windows = torch.tensor(ids[: (len(ids) - 1) // stride * stride + 1])
+    windows = whole_windows.unfold(0, context, stride).tolist()
     # Of the labels that Trainer divides by, the first is not predicted.
     labels = [[-100, *window[1:]] for window in windows]
     data = Dataset.from_dict({"input_ids": windows, "labels": labels})
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"),
-        per_device_eval_batch_size=BATCH_TOKENS // CONTEXT,
+        per_device_eval_batch_size=BATCH_TOKENS // context,
         report_to=[],
         use_cpu=True,
         disable_tqdm=True,
         prediction_loss_only=True,
     )
     loss = Trainer(model=network, args=arguments, eval_dataset=data).evaluate()["eval_loss"]
-    scored = len(windows) * (CONTEXT - 1)
+    scored = len(windows) * stride
     return {"nll_sum": loss * scored, "tokens": scored}
 
 

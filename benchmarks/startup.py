@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -28,10 +27,10 @@ KEPT = ("sample", "pretrain", "embed", "similarity", "adapt", "evaluate", "token
 MISSING = {
     "pretrain": ("one", "odyssey.training", "train"),
     "embed": ("click", "odyssey.encoder", "_lengths"),
-    "adapt": ("one/click", "odyssey.models", "token_nll"),
-    "evaluate": ("one/click", "odyssey.models", "token_nll"),
-    "tokens": ("one/click", "odyssey.models", "token_nll"),
-    "joins": ("one/click", "odyssey.models", "token_nll"),
+    "adapt": ("one/click", "odyssey.scoring", "token_nll"),
+    "evaluate": ("one/click", "odyssey.scoring", "token_nll"),
+    "tokens": ("one/click", "odyssey.scoring", "token_nll"),
+    "joins": ("one/click", "odyssey.scoring", "token_nll"),
 }
 """What is taken away, and the function that the work begins with."""
 IMPORTS = "import torch, transformers"
@@ -96,7 +95,7 @@ def kept(folder: Path, stage: str) -> harness.Run:
     """Until a stage says for the first time that there is nothing to do."""
     start = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, "-m", "odyssey", stage],
+        [harness.PYTHON, "-m", "odyssey", stage],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -139,7 +138,7 @@ def put_back(folder: Path, stage: str) -> None:
 def python(folder: Path, *words: str) -> harness.Run:
     """A process of Python in the study's folder."""
     inside = "import os, sys; os.chdir(sys.argv[1]); os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
-    return harness.process([sys.executable, "-c", inside, folder, *words], **environment())
+    return harness.process([harness.PYTHON, "-c", inside, folder, *words], **environment())
 
 
 def environment() -> dict[str, str]:

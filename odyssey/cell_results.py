@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from odyssey.errors import OdysseyError
 from odyssey.frames import read_frame
-from odyssey.layout import SUMMARY
+from odyssey.layout import CURVES, SUMMARY
 from odyssey.record import Metric, Record, as_text, flatten, read_rows
 from odyssey.science.perplexity import Score
 from odyssey.store import MANIFEST, digest, read_json
@@ -22,7 +22,6 @@ CHANGE, ZERO_SHOT, ADAPTED, MMD, FD = "Change", "PPL zero-shot", "PPL adapted", 
 MLflow's page of compared runs draws the first metric by name against the first parameter by name, and its
 tables have no room for longer heads: hence the capitals, which come before all other names.
 """
-CURVES = ("train_start", "valid", "test")
 CURVE_METRICS = (*(f"nll/{name}" for name in CURVES), "nll/train", "learning_rate")
 """Metrics by optimiser step."""
 TRAINED = "odyssey.trained"

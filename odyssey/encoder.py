@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from odyssey.corpora import hub
 from odyssey.errors import OdysseyError
 from odyssey.progress import doing
+from odyssey.sections import Precision
 from odyssey.store import sha256 as file_sha256
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Encoder:
     sha256: str
     """Of the weights that were loaded."""
     model: SentenceTransformer
+    precision: Precision = "float32"
+    """Of its products; weights and sums are float32."""
 
     @property
     def d(self) -> int:
@@ -54,8 +57,10 @@ class Encoder:
         return None if self.model.max_seq_length is None else int(self.model.max_seq_length)
 
 
-def load_encoder(name: str, sha256: str | None, revision: str | None = None) -> Encoder:
-    """Load an encoder in float32, onto the GPU if there is one.
+def load_encoder(
+    name: str, sha256: str | None, revision: str | None = None, precision: Precision = "float32"
+) -> Encoder:
+    """Load an encoder, its weights in float32, onto the GPU if there is one.
 
     `name` is `package:<module>` (an installed package with `get_model_path()`), a folder, or a
     hub id; only a hub id may use the network. `sha256` is what its model.safetensors must have;
@@ -69,10 +74,10 @@ def load_encoder(name: str, sha256: str | None, revision: str | None = None) -> 
     folder = encoder_folder(name, revision)
     found = _check_weights(folder, sha256)
     with doing(f"loading {name}"):
-        return _load(name, folder, found)
+        return _load(name, folder, found, precision)
 
 
-def _load(name: str, folder: Path, found: str) -> Encoder:
+def _load(name: str, folder: Path, found: str, precision: Precision) -> Encoder:
     import torch
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
@@ -86,7 +91,7 @@ def _load(name: str, folder: Path, found: str) -> Encoder:
     except Exception as error:  # whatever a damaged folder makes three libraries raise
         first = str(error).strip().partition("\n")[0]
         raise OdysseyError(f"encoder '{name}' cannot be loaded from {folder}: {first}; fetch it again") from error
-    return Encoder(name, found, model.eval())
+    return Encoder(name, found, model.eval(), precision)
 
 
 def encode(
@@ -97,27 +102,32 @@ def encode(
     Rows of about one length go together, as many as have no more tokens, padding included, than
     `batch_size` rows that are as long as the encoder reads; on a CPU no more than CPU_TOKENS.
     What is longer than the encoder's limit is cut: see `count_truncated`. Another batch size, or
-    other rows beside it, can change a row's vector in its last digits (about 1e-7). `advance` is
-    called with the number of rows done since its last call.
+    other rows beside it, can change a row's vector in its last digits (about 1e-7; where the encoder
+    multiplies in bfloat16, about 1e-3, as that itself does). `advance` is called with the number of
+    rows done since its last call.
 
     Raises OdysseyError if the encoder gives NaN or infinity.
     """
+    import torch
+
     x = np.empty((len(rows), encoder.d), dtype=np.float32)
     lengths, limit = _lengths(encoder, rows), encoder.max_seq_length
     if limit is not None:
         lengths = np.minimum(lengths, limit)
     budget = batch_size * (limit or int(lengths.max(initial=1)))
-    if encoder.model.device.type == "cpu":
+    device = encoder.model.device.type
+    if device == "cpu":
         budget = min(budget, CPU_TOKENS)
-    for batch in batches(lengths, budget):
-        x[batch] = encoder.model.encode(
-            [rows[place] for place in batch],
-            batch_size=len(batch),
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        )
-        advance(len(batch))
+    with torch.autocast(device, torch.bfloat16, enabled=encoder.precision == "bfloat16"):
+        for batch in batches(lengths, budget):
+            x[batch] = encoder.model.encode(
+                [rows[place] for place in batch],
+                batch_size=len(batch),
+                normalize_embeddings=True,
+                convert_to_numpy=True,
+                show_progress_bar=False,
+            )
+            advance(len(batch))
     if not np.isfinite(x).all():
         raise OdysseyError(f"encoder '{encoder.name}' gives NaN or infinity: its weights are damaged; fetch it again")
     return x

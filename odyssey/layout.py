@@ -11,6 +11,8 @@ SUMMARY = "summary.json"
 """Beside a result, the counts and facts that later stages read."""
 PUBLISHED = "published.json"
 """In the place of a checkpoint, which published one it is."""
+CURVES = ("train_start", "valid", "test")
+"""Columns of a cell's curves.csv: texts that are scored as adaptation goes on."""
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,22 @@
-"""Language models: made, loaded, saved and asked for the likelihood of a text."""
+"""Language models: made, loaded and saved."""
 
 from __future__ import annotations
 
 import errno
 import gc
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from odyssey.allocation import keep_freed_memory
 from odyssey.corpora import hub
 from odyssey.errors import OdysseyError
 from odyssey.layout import PUBLISHED
-from odyssey.progress import bar, doing, verbose
-from odyssey.science.windows import windows
+from odyssey.progress import doing, verbose
 from odyssey.sections import Architecture, Precision
 from odyssey.store import read_json, sha256, write_json
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -117,7 +113,10 @@ def _load(name: str | Path, folder: Path, precision: Precision) -> Loaded:
             f"model '{name}': the checkpoint lacks {len(lacking)} weights ({', '.join(lacking[:3])}, ...), "
             "which would be random; fetch or make it again"
         )
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    if torch.cuda.is_available():
+        return model.eval().to("cuda"), tokenizer
+    keep_freed_memory()
+    return model.eval(), tokenizer
 
 
 def _checkpoint_folder(name: str | Path, revision: str | None) -> Path:
@@ -179,58 +178,6 @@ def context_of(model: PreTrainedModel) -> int:
 def parameters(model: PreTrainedModel) -> int:
     """How many parameters a model has; tied ones count once."""
     return sum(p.numel() for p in model.parameters())
-
-
-def token_nll(
-    model: PreTrainedModel, ids: np.ndarray, context: int, batch_tokens: int, *, label: str | None = None
-) -> np.ndarray:
-    """NLL in nats, float32 (n - 1,), of every token of ids (n,) but the first; see `windows`.
-
-    About `batch_tokens` tokens are scored at once. With a label, a progress bar is shown.
-    Raises OdysseyError if `context` exceeds the model's.
-    """
-    import torch
-
-    if context > context_of(model):
-        raise OdysseyError(f"a context of {context} tokens is longer than the model's {context_of(model)}; lower it")
-    spans = windows(len(ids), context)
-    nll = np.empty(max(len(ids) - 1, 0), dtype=np.float32)
-    tokens = torch.from_numpy(ids)
-    progress = bar(None, label, total=len(nll), unit="tok") if label else None
-    for batch in _batches(spans, max(1, batch_tokens // context)):
-        x = torch.stack([tokens[start:stop] for start, stop in batch]).to(model.device).long()  # (B, T)
-        scores = _window_nll(model, x).cpu().numpy()  # (B, T - 1)
-        for (start, stop), row in zip(batch, scores, strict=True):
-            nll[start : stop - 1] = row
-        if progress is not None:
-            progress.update(scores.size)
-    if progress is not None:
-        progress.close()
-    return nll
-
-
-def _window_nll(model: PreTrainedModel, x: torch.Tensor) -> torch.Tensor:
-    """NLL (B, T - 1) of x (B, T) given what stands before each token in its row."""
-    import torch
-
-    with torch.inference_mode():
-        logits = model(input_ids=x, use_cache=False).logits[:, :-1]  # (B, T - 1, V)
-        return torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), x[:, 1:].flatten(), reduction="none"
-        ).view(x.shape[0], -1)
-
-
-def _batches(spans: list[tuple[int, int]], size: int) -> Iterable[list[tuple[int, int]]]:
-    """Windows of one length together; only the last can be shorter."""
-    full = spans if not spans or len(spans) == 1 or _length(spans[-1]) == _length(spans[0]) else spans[:-1]
-    for k in range(0, len(full), size):
-        yield full[k : k + size]
-    if len(full) < len(spans):
-        yield spans[-1:]
-
-
-def _length(span: tuple[int, int]) -> int:
-    return span[1] - span[0]
 
 
 def quieten() -> None:

@@ -26,7 +26,6 @@ def bar(
     *,
     total: float | None = None,
     unit: str = "it",
-    disable: bool = False,
     brief: bool = False,
 ) -> Any:
     """A bar on standard error with rate and remaining time; a log gets a line every ten seconds at most.
@@ -37,10 +36,10 @@ def bar(
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if not sys.stderr.isatty():
-        return _Log(iterable, label, total, unit, disable)
+        return _Log(iterable, label, total, unit)
     delay = BRIEF if brief or tqdm._instances else 0.0
     how = {"mininterval": 0.2, "dynamic_ncols": True, "leave": False, "delay": delay, "bar_format": FORMAT}
-    return _Bar(iterable, desc=label, total=total, unit=unit, disable=disable, **how)
+    return _Bar(iterable, desc=label, total=total, unit=unit, **how)
 
 
 def verbose() -> bool:
@@ -86,14 +85,11 @@ class _Log:
     running: ClassVar[list[_Log]] = []
     said: ClassVar[float] = time.monotonic()
 
-    def __init__(
-        self, iterable: Iterable[Any] | None, label: str, total: float | None, unit: str, disable: bool
-    ) -> None:
-        self.iterable, self.label, self.total, self.unit, self.disable = iterable, label, total, unit, disable
+    def __init__(self, iterable: Iterable[Any] | None, label: str, total: float | None, unit: str) -> None:
+        self.iterable, self.label, self.total, self.unit = iterable, label, total, unit
         self.n = 0.0
         self.start = time.monotonic()
-        if not disable:
-            self.running.append(self)
+        self.running.append(self)
 
     def __iter__(self) -> Iterator[Any]:
         with self:

@@ -16,7 +16,7 @@ WORD_START = "\u2581"
 """What a sentencepiece puts in the place of the space before a word."""
 PIECE = 16 * 1024
 """Characters of a piece of a text that is tokenised."""
-PIECES = 256
+PIECES = 64
 """Pieces that are tokenised at once."""
 
 
@@ -69,10 +69,21 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: Iterable[str], separator: s
     is taken off.
     """
     ids, n_bytes = [np.empty(0, dtype=np.int32)], 0
-    for piece, _, own, _ in _encoded(tokenizer, rows, separator):
+    for own, size in iter_encoded(tokenizer, rows, separator):
         ids.append(own)
-        n_bytes += len(piece.encode())
+        n_bytes += size
     return np.concatenate(ids), n_bytes
+
+
+def iter_encoded(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[str], separator: str
+) -> Iterator[tuple[np.ndarray, int]]:
+    """What `encode` gives, piece by piece: ids (m,) int32, and bytes.
+
+    Memory does not grow with the text where the separator is white space or a special token.
+    """
+    for piece, _, own, _ in _encoded(tokenizer, rows, separator):
+        yield own, len(piece.encode())
 
 
 def encode_by_row(
@@ -97,7 +108,7 @@ def _encoded(
 ) -> Iterator[tuple[str, list[int], np.ndarray, np.ndarray]]:
     """The joined rows piece by piece: text, where each row begins in it, ids, and where each token does, if asked."""
     marks = _piece_marks(tokenizer, separator)
-    pieces = _pieces(rows, separator)
+    pieces = _pieces(rows, separator, separator in tokenizer.all_special_tokens)
     skipped = 0
     while some := list(islice(pieces, PIECES)):
         found = tokenizer(
@@ -121,17 +132,19 @@ def _piece_marks(tokenizer: PreTrainedTokenizerBase, separator: str) -> int:
     return extra if str(tokenizer.convert_ids_to_tokens(alone[:1])[0]).startswith(WORD_START) else 0
 
 
-def _pieces(rows: Iterable[str], separator: str) -> Iterator[tuple[str, list[int]]]:
+def _pieces(rows: Iterable[str], separator: str, special: bool) -> Iterator[tuple[str, list[int]]]:
     """The joined rows, cut into texts of little more than PIECE characters, and where each row begins in its text.
 
-    Only before a separator of white space that stands between two other characters: elsewhere a
-    token could reach over the cut.
+    Only before a separator that is a special token (tokenizers take the text apart there first) or white space
+    before a row that begins with none, and only after another character: elsewhere a token could reach over the
+    cut. With any other separator the text is one piece.
     """
     held: list[str] = []
     starts: list[int] = []
     size = 0
     for count, row in enumerate(rows):
-        if size > PIECE and separator.isspace() and row[:1].strip() and held[-1][-1:].strip():
+        between = held and held[-1][-1:].strip() and (special or (separator.isspace() and row[:1].strip()))
+        if size > PIECE and between:
             yield "".join(held), starts
             held, starts, size = [], [], 0
         held.append(separator + row if count else row)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from odyssey import models, tokenization
-from odyssey.corpora.textfile import read_rows
+import numpy as np
+
+from odyssey import models, scoring, tokenization
+from odyssey.corpora.textfile import iter_rows, read_rows
 from odyssey.encoder import PINNED, PINNED_SHA256, count_truncated, encode, load_encoder
 from odyssey.errors import OdysseyError
 from odyssey.progress import bar
 from odyssey.published import check_checkpoint_license
 from odyssey.science.distances import Moments, frechet_distance, mmd_linear
 from odyssey.science.perplexity import Score
+from odyssey.sections import Precision
 
 BATCH_TOKENS = 4096
 """Tokens scored at once; changes speed and memory only."""
@@ -21,32 +26,56 @@ BATCH_ROWS = 8
 
 
 def score_file(
-    model: str, text: Path, context: int | None = None, separator: str = "\n", accept_licenses: bool = False
+    model: str,
+    text: Path,
+    context: int | None = None,
+    separator: str = "\n",
+    accept_licenses: bool = False,
+    precision: Precision = "float32",
 ) -> dict[str, Any]:
     """Score a UTF-8 file, one row per line, by the pipeline's convention (see `windows`).
 
-    `model` is a folder or a hub id, `context` the window in tokens (the model's, if None).
+    `model` is a folder or a hub id, `context` the window in tokens (the model's, if None), `precision`
+    that of weights and activations; likelihoods are float32. Memory does not grow with the file, if the
+    separator is white space or a special token.
     Returns nll_sum (nats), tokens (scored), bytes (of the joined rows), perplexity (per
-    token), bits_per_byte, rows and context. Raises OdysseyError on bad input.
+    token), bits_per_byte, rows, context and precision. Raises OdysseyError on bad input.
     """
-    rows = read_rows(text)
+    # What is wrong with the file is said before a model is loaded; a pipe can only be read once.
+    held = None if os.path.isfile(text) else read_rows(text)  # noqa: PTH113 - Path's fails for a name too long
+    n_rows, size = 0, 0
+    for row in iter_rows(text) if held is None else held:
+        n_rows, size = n_rows + 1, size + len(row.encode()) + len(separator.encode())
     if not Path(model).exists():
         check_checkpoint_license(model, accept_licenses)
-    network, tokenizer = models.load(model)
+    network, tokenizer = models.load(model, precision)
     limit = models.context_of(network)
     window = limit if context is None else context
     if window > limit:
         raise OdysseyError(f"--context {window} is longer than the model's context of {limit} tokens; lower it")
-    ids, n_bytes = tokenization.encode(tokenizer, rows, separator)
-    if len(ids) < 2:
-        raise OdysseyError(f"{text}: only {len(ids)} token; at least 2 are needed, as the first is not predicted")
-    score = Score.of(models.token_nll(network, ids, window, BATCH_TOKENS, label="score"), n_bytes)
+    nll_sum, n_ids, n_bytes = 0.0, 0, 0
+    with bar(label="score", total=size - len(separator.encode()), unit="B") as progress:
+
+        def parts() -> Iterator[np.ndarray]:
+            nonlocal n_ids, n_bytes
+            rows = iter_rows(text) if held is None else held
+            for ids, more in tokenization.iter_encoded(tokenizer, rows, separator):
+                n_ids, n_bytes = n_ids + len(ids), n_bytes + more
+                yield ids
+
+        for nll in scoring.iter_nll(network, parts(), window, BATCH_TOKENS):
+            nll_sum += float(nll.sum(dtype=np.float64))
+            progress.update(len(nll) * n_bytes / n_ids)
+    if n_ids < 2:
+        raise OdysseyError(f"{text}: only {n_ids} token; at least 2 are needed, as the first is not predicted")
+    score = Score(nll_sum, n_ids - 1, n_bytes)
     return {
         **score.as_dict(),
         "perplexity": score.perplexity,
         "bits_per_byte": score.bits_per_byte,
-        "rows": len(rows),
+        "rows": n_rows,
         "context": window,
+        "precision": precision,
     }
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from odyssey.allocation import keep_freed_memory
 from odyssey.errors import OdysseyError
 from odyssey.progress import bar, doing, verbose
 from odyssey.sections import Recipe
@@ -156,7 +157,9 @@ def _loss(engine: Any, x: torch.Tensor) -> torch.Tensor:
     import torch
 
     logits = engine(input_ids=x, use_cache=False).logits  # (B, T, V)
-    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), x[:, 1:].flatten())
+    # The last position has no target. Cutting it off would copy all logits, and again their gradient.
+    targets = torch.nn.functional.pad(x[:, 1:], (0, 1), value=-100)  # (B, T)
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
 def _engine(model: PreTrainedModel, recipe: Recipe, learning_rate: float, steps: int) -> Any:
@@ -165,6 +168,7 @@ def _engine(model: PreTrainedModel, recipe: Recipe, learning_rate: float, steps:
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
+        keep_freed_memory()
     level = logging.INFO if verbose() else logging.ERROR
     logging.getLogger("DeepSpeed").setLevel(level)
     import deepspeed
@@ -188,6 +192,8 @@ def _engine(model: PreTrainedModel, recipe: Recipe, learning_rate: float, steps:
         lr_scheduler=scheduler,
         config=deepspeed_config(recipe),
     )
+    if engine.dp_world_size == 1 and recipe.engine.zero_stage == 0:
+        engine.enable_backward_allreduce = False  # nobody else's to add, and all would be copied for it
     return engine
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from odyssey.claims import BETTER, CHANCE, CLAIMS, CURVES, FAILS, HANDFUL, HOLDS, OPEN, WORSE, Finding, near_and_far
 from odyssey.estimates import by_model, by_seed, mean
@@ -76,6 +75,8 @@ def _clear(rows: pd.DataFrame, side: int, rules: Claims) -> list[str]:
 
     By the width of their intervals as if normal, and the mean over seeds of a domain that has several.
     """
+    from scipy.stats import norm
+
     reach = norm.isf((1 - rules.confidence) / 2)
     errors = (rows["log_change_high"] - rows["log_change_low"]) / (2 * reach)
     table = pd.DataFrame({"domain": rows["domain"], "change": side * rows["log_change"], "variance": errors**2})

@@ -309,12 +309,19 @@ def test_memory_grows_and_shrinks_as_it_should(
 @settings(max_examples=40, deadline=None)
 @given(SHAPE, NUMBERS, st.integers(1, 64))
 def test_scoring_takes_less_than_training(shape: Shape, number: Number, windows: int) -> None:
-    scoring = cost.scoring_memory(shape, shape.context, number=number, batch_tokens=windows * shape.context)
+    def scored(tokens: int, held: int = 1 << 40, models: int = 1) -> int:
+        return cost.scoring_memory(
+            shape, shape.context, number=number, batch_tokens=tokens, held_logits=held, models=models
+        )
+
+    tokens = windows * shape.context
+    scoring = scored(tokens)
     assert scoring <= memory(shape, number=number, micro_batch=windows).peak
-    more = cost.scoring_memory(shape, shape.context, number=number, batch_tokens=(windows + 1) * shape.context)
-    assert more > scoring
-    both = cost.scoring_memory(shape, shape.context, number=number, batch_tokens=windows * shape.context, models=2)
-    assert both == scoring + shape.parameters() * cost.BYTES[number]
+    assert scored(tokens + shape.context) > scoring
+    assert scored(tokens, models=2) == scoring + shape.parameters() * cost.BYTES[number]
+    # Of 5 tokens the logits are there at a time, not of all.
+    less = (tokens - 5) * cost.logits_scoring(shape, number)
+    assert scored(tokens, held=6 * shape.vocabulary - 1) == scoring - less
 
 
 @pytest.mark.gpu

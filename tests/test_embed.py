@@ -23,7 +23,7 @@ from odyssey.corpora.textfile import read_rows
 from odyssey.encoder import PINNED, PINNED_SHA256, Encoder, count_truncated, encode, load_encoder
 from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE, Layout
-from odyssey.science.distances import frechet_distance
+from odyssey.science.distances import frechet_distance, mmd_linear
 from odyssey.science.rows import pack
 from odyssey.science.splits import generator
 from odyssey.settings import Settings, load_settings
@@ -108,6 +108,28 @@ def test_encoding_gives_what_sentence_transformers_does(minilm: Encoder) -> None
     theirs = minilm.model.encode(rows, normalize_embeddings=True, show_progress_bar=False)
     np.testing.assert_allclose(encode(minilm, rows, 2), theirs, atol=1e-5)
     assert encode(minilm, [], 2).shape == (0, 384)
+
+
+def test_bfloat16_hardly_turns_vectors_and_hardly_moves_distances(minilm: Encoder) -> None:
+    half = Encoder(minilm.name, minilm.sha256, minilm.model, "bfloat16")
+    words = " ".join([*CATS, *MATHS]).split()
+    draws = np.random.default_rng(0).integers(0, len(words), (2, 30, 40))
+    corpora = [[" ".join(words[k] for k in row[: 5 + place]) for place, row in enumerate(rows)] for rows in draws]
+    exact, rounded = ([encode(one, rows, 8) for rows in corpora] for one in (minilm, half))
+    for x, z, rows in zip(exact, rounded, corpora, strict=True):
+        assert not np.array_equal(x, z)
+        assert (x * z).sum(axis=1).min() > 0.999
+        np.testing.assert_allclose(encode(half, rows[::-1], 1)[::-1], z, atol=2e-3)
+    for distance, tolerance in ((_mmd, 2e-2), (_fd, 2e-3)):
+        assert distance(*rounded) == pytest.approx(distance(*exact), rel=tolerance)
+
+
+def _mmd(x: np.ndarray, y: np.ndarray) -> float:
+    return mmd_linear(x.mean(axis=0), y.mean(axis=0))
+
+
+def _fd(x: np.ndarray, y: np.ndarray) -> float:
+    return frechet_distance(x.mean(axis=0), np.cov(x.T), y.mean(axis=0), np.cov(y.T))
 
 
 def test_rows_of_about_one_length_are_encoded_together() -> None:

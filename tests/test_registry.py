@@ -22,7 +22,7 @@ from conftest import ROOT, SHAPE
 from published import LONG, study
 from results import write_results
 
-from odyssey import models, tokenization
+from odyssey import models, scoring, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
@@ -97,7 +97,7 @@ def score(settings: Settings, layout: Layout, domain: str, networks: dict[str, A
     scores: dict[str, Any] = {"context": SHAPE.context, "separator": "\n", "unit": "document", "parameters": 4321}
     with new_folder(layout.evaluated(MODEL, domain), {}) as new:
         for label, network in networks.items():
-            nll = models.token_nll(network, ids, SHAPE.context, 64)
+            nll = scoring.token_nll(network, ids, SHAPE.context, 64)
             np.save(new / f"{label}.npy", nll)
             scores[label] = Score.of(nll, n_bytes).as_dict()
         np.save(new / "token_ids.npy", np.zeros(len(ids) - 1, dtype=np.int32))
@@ -158,7 +158,7 @@ def test_a_loaded_model_has_the_perplexity_that_was_stored(said: str, layout: La
 
     parts = mlflow.transformers.load_model("models:/kept-tiny-mpmath/1", return_type="components")
     ids, n_bytes = tokenization.encode(parts["tokenizer"], read_texts(layout.split(DOMAIN, "test")), "\n")
-    found = Score.of(models.token_nll(parts["model"], ids, SHAPE.context, 64), n_bytes)
+    found = Score.of(scoring.token_nll(parts["model"], ids, SHAPE.context, 64), n_bytes)
     assert found == stored(layout)
     assert found.perplexity != stored(layout, label="zero_shot").perplexity
     assert parts["model"].dtype == torch.float32

@@ -17,7 +17,7 @@ from hub_content import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odyssey import models, tokenization
+from odyssey import models, scoring, tokenization
 from odyssey.cli import main
 from odyssey.cli.tools import unescaped
 from odyssey.errors import OdysseyError
@@ -121,7 +121,7 @@ def test_token_nll_equals_the_plain_sum_whatever_the_batch(checkpoint: Path) -> 
         logits = network(torch.from_numpy(ids[None, start:stop])).logits[0]
         plain += [-logits[k].log_softmax(-1)[ids[start + k + 1]].item() for k in range(stop - start - 1)]
     for batch_tokens in (1, 16, 10**6):
-        nll = models.token_nll(network, ids, 8, batch_tokens)
+        nll = scoring.token_nll(network, ids, 8, batch_tokens)
         assert nll.shape == (len(ids) - 1,)
         np.testing.assert_allclose(nll, plain, rtol=1e-5)
 
@@ -168,7 +168,7 @@ def test_uniform_network_scores_its_vocabulary(checkpoint: Path) -> None:
     network, _ = models.load(checkpoint)
     with torch.no_grad():
         network.lm_head.weight.zero_()
-    nll = models.token_nll(network, np.arange(50), 16, 64)
+    nll = scoring.token_nll(network, np.arange(50), 16, 64)
     np.testing.assert_allclose(np.exp(nll), network.config.vocab_size, rtol=1e-5)
 
 
@@ -191,7 +191,7 @@ def test_perplexity_command_prints_one_json_object(checkpoint: Path, tmp_path: P
     ids, n_bytes = tokenization.encode(tokenizer, ["The value of row 3", "is returned; é"], "\n")
     assert found["bytes"] == n_bytes
     assert found["tokens"] == len(ids) - 1
-    nll = models.token_nll(network, ids, 16, 64)
+    nll = scoring.token_nll(network, ids, 16, 64)
     assert found["nll_sum"] == pytest.approx(float(nll.sum(dtype=float)), rel=1e-6)
     assert found["perplexity"] == pytest.approx(math.exp(found["nll_sum"] / found["tokens"]))
     assert found["bits_per_byte"] == pytest.approx(found["nll_sum"] / math.log(2) / n_bytes)
@@ -231,7 +231,7 @@ def test_bad_text_and_context_are_refused(checkpoint: Path, tmp_path: Path) -> N
     with pytest.raises(OdysseyError, match="--context 17 is longer than the model's context of 16"):
         score_file(str(checkpoint), text, context=17)
     with pytest.raises(OdysseyError, match="longer than the model's 16"):
-        models.token_nll(models.load(checkpoint)[0], np.arange(40), 17, 64)
+        scoring.token_nll(models.load(checkpoint)[0], np.arange(40), 17, 64)
     text.write_text("a")
     with pytest.raises(OdysseyError, match="only 1 token"):
         score_file(str(checkpoint), text)

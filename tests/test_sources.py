@@ -217,7 +217,7 @@ def test_a_model_trained_here_reads_none_of_its_domains_texts(tmp_path: Path) ->
 def test_a_published_model_is_pinned_and_found_again(
     hub: Hub, tmp_path: Path, family: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from odyssey import models, tokenization
+    from odyssey import models, scoring, tokenization
 
     commit = hub.add("some/model", "model", dict(read_folder(tiny_model(family, tmp_path / "made"))))
     settings, layout = study(of("openwebtext", 5), models={"m": model("some/model")}), Layout(tmp_path / "data")
@@ -231,7 +231,7 @@ def test_a_published_model_is_pinned_and_found_again(
     network, tokenizer = models.load(layout.pretrained("m"))
     ids, _ = tokenization.encode(tokenizer, ["one row", "and another"], "\n")
     assert set(tokenization.newline_ids(tokenizer)) & set(ids.tolist())
-    assert models.token_nll(network, ids, 32, 64).shape == (len(ids) - 1,)
+    assert scoring.token_nll(network, ids, 32, 64).shape == (len(ids) - 1,)
     longer = study(of("openwebtext", 5), models={"m": model("some/model", commit, context=65)})
     for stage in (sample, pretrain):
         said = message(lambda stage=stage: stage.run(longer, Layout(tmp_path / "other")))  # type: ignore[misc]

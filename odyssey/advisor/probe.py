@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from odyssey import models, tokenization
+from odyssey import models, scoring, tokenization
 from odyssey.advisor.texts import Texts
 from odyssey.errors import OdysseyError
 from odyssey.science.splits import generator
@@ -161,7 +161,7 @@ def bytes_per_token(tokenizer: PreTrainedTokenizerBase, texts: Texts) -> float:
 def score(network: PreTrainedModel, held_out: Part, context: int, seed: int) -> ZeroShot:
     """Score the held-out part with the model as it is; the interval is by document."""
     start = time.perf_counter()
-    nll = models.token_nll(network, held_out.ids, context, MICRO_TOKENS, label="zero-shot")
+    nll = scoring.token_nll(network, held_out.ids, context, MICRO_TOKENS, label="zero-shot")
     seconds = time.perf_counter() - start
     # The log of perplexity is its change from a model that is never in doubt.
     change = _change(held_out, np.zeros_like(nll), nll, seed)
@@ -220,7 +220,7 @@ def run(
     def look(step: int) -> None:
         nonlocal nll
         clock.stop()
-        nll = models.token_nll(network, dealt.held_out.ids, context, MICRO_TOKENS, label="probe, held-out")
+        nll = scoring.token_nll(network, dealt.held_out.ids, context, MICRO_TOKENS, label="probe, held-out")
         seen = min(step * how.batch_size * context, data.size)
         points.append((seen, float((nll - zero_shot.nll).mean(dtype=np.float64))))
         clock.start()

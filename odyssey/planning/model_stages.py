@@ -16,6 +16,7 @@ from odyssey.published import find_checkpoint
 from odyssey.science import cost
 from odyssey.science.cost import Memory
 from odyssey.science.joins import SEPARATORS
+from odyssey.scoring import GPU_LOGITS
 from odyssey.sections import PublishedModel, Recipe
 
 HOST_PER_TOKEN = 16
@@ -164,11 +165,12 @@ def _scoring(work: Work, stage: str, read: Mapping[str, int], label: str, disk: 
     for name, one in work.models.items():
         flops, sentence = _score(one, read[name])
         memory = one.scoring_memory(rules.precision, rules.batch_tokens)
+        tokens = max(1, rules.batch_tokens // one.context) * one.context
         sums.how += [
             f"{name}: {label}, {len(work.settings.adapted)} domains: {sentence}",
             f"memory: 2 models x {one.shape.parameters():,} x {size} bytes + "
-            f"{max(1, rules.batch_tokens // one.context) * one.context:,} tokens x {one.shape.vocabulary:,} x "
-            f"{size + 8} bytes of logits and what a layer holds = {gb(memory)}",
+            f"{cost.logits_rows(one.shape, tokens, GPU_LOGITS):,} tokens x {one.shape.vocabulary:,} x {size + 8} bytes "
+            f"of logits, and what a layer holds of {tokens:,} tokens = {gb(memory)}",
         ]
         sums.compute(read[name], flops, work.hours(flops, rules.precision, "scoring"))
         sums.hold(memory, 2 * one.size(rules.precision))

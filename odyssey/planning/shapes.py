@@ -13,6 +13,7 @@ from odyssey.errors import OdysseyError
 from odyssey.published import CHECKPOINTS, find_checkpoint
 from odyssey.science import cost
 from odyssey.science.cost import PLAIN_GELU, Memory, Number, Shape
+from odyssey.scoring import GPU_LOGITS
 from odyssey.sections import Architecture, Model, Recipe, TrainedModel
 
 # Estimates of ours.
@@ -108,7 +109,14 @@ class Planned:
 
     def scoring_memory(self, number: Number, batch_tokens: int, models: int = 2) -> int:
         """Bytes of tensors where texts are scored, with so many such models there."""
-        return cost.scoring_memory(self.shape, self.context, number=number, batch_tokens=batch_tokens, models=models)
+        return cost.scoring_memory(
+            self.shape,
+            self.context,
+            number=number,
+            batch_tokens=batch_tokens,
+            held_logits=GPU_LOGITS,
+            models=models,
+        )
 
 
 def shape_of(name: str, model: Model, online: bool) -> Shape:

@@ -118,7 +118,7 @@ def embed(work: Work) -> Stage:
         flops=flops,
         device_memory=22_700_000 * 4 * round(slower) + batch * (4 * MINILM.width + MINILM.ffn) * 4,
         host_memory=2 * max(source.bytes, 1),
-        hours=work.hours(flops, "float32", "encoding"),
+        hours=work.hours(flops, rule.precision, "encoding"),
         how=how,
     )
 

@@ -181,12 +181,13 @@ def _embed(settings: Settings, embedded: Facts) -> str:
     rule, domains = settings.embed, [embedded[name] for name in settings.domains]
     source, rest = (_cut_share(group) for group in ([embedded[SOURCE]], domains))
     about = embedded[SOURCE]
+    products = "" if rule.precision == "float32" else f", which multiplies in {rule.precision}"
     joined = f"Consecutive rows of a domain are joined to texts of up to {rule.group_words} words. "
     return (joined if rule.group_words else "") + (
         f"Of each domain's train split {percent(rule.fraction)} of the rows, and of the source corpus "
         f"{percent(rule.source_fraction)}, or up to {rule.max_texts:,} rows where that is more, as unit vectors of "
-        f"{about['encoder']} (d = {about['d']}). It reads {about['max_seq_length']} tokens of a row; longer were, and "
-        f"so were cut, {source} of the source's rows and {rest} of the domains'."
+        f"{about['encoder']} (d = {about['d']}){products}. It reads {about['max_seq_length']} tokens of a row; longer "
+        f"were, and so were cut, {source} of the source's rows and {rest} of the domains'."
     )
 
 

@@ -277,16 +277,24 @@ def training_memory(
     )
 
 
-def scoring_memory(shape: Shape, context: int, *, number: Number, batch_tokens: int, models: int = 1) -> int:
+def scoring_memory(
+    shape: Shape, context: int, *, number: Number, batch_tokens: int, held_logits: int, models: int = 1
+) -> int:
     """Bytes of tensors where texts are scored, `batch_tokens` tokens (a window at least) at a time.
 
-    Weights of `models` models, the logits, and of one layer what it has at hand: input, queries,
-    keys, values, output, and twice the feed-forward width.
+    Weights of `models` models, logits, at most `held_logits` of them at a time, and of one layer what
+    it has at hand: input, queries, keys, values, output, and twice the feed-forward width.
     """
     size = BYTES[number]
     tokens = max(1, batch_tokens // context) * context
     layer = (4 * shape.width + 2 * shape.kv_width + 2 * shape.ffn) * size
-    return models * shape.parameters() * size + tokens * (logits_scoring(shape, number) + layer)
+    logits = logits_rows(shape, tokens, held_logits) * logits_scoring(shape, number)
+    return models * shape.parameters() * size + logits + tokens * layer
+
+
+def logits_rows(shape: Shape, tokens: int, held_logits: int) -> int:
+    """Of how many of so many tokens the logits are there at a time where texts are scored."""
+    return min(tokens, max(1, held_logits // shape.vocabulary))
 
 
 def on_gpu(tensors: int) -> int:

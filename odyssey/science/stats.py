@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+
+# scipy.stats is imported where it is called: it takes half a second, and `odyssey claims` that only shows needs none.
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.intp]
@@ -95,6 +96,8 @@ def over_seeds(values: ArrayLike, confidence: float) -> tuple[float, Interval]:
     mean = float(array.mean()) if len(array) else np.nan
     if (n := len(array)) < 2:
         return mean, UNDEFINED
+    from scipy import stats
+
     reach = float(stats.t.isf((1 - confidence) / 2, n - 1) * array.std(ddof=1) / np.sqrt(n))
     return mean, Interval(mean - reach, mean + reach)
 
@@ -175,6 +178,8 @@ def crossed_mean(x: ArrayLike, confidence: float) -> Estimate:
     variance = sum(part for part, _ in parts)
     if variance == 0:
         return Estimate(value, Interval(value, value), float(value == 0), len(domains))
+    from scipy import stats
+
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     reach = float(stats.t.isf((1 - confidence) / 2, freedom) * np.sqrt(variance))
     p = float(2 * stats.t.sf(abs(value) / np.sqrt(variance), freedom))
@@ -200,6 +205,8 @@ def _interval(draws: Array, confidence: float, widen: int | None) -> Interval:
     if len(draws) == 0:
         return UNDEFINED
     if widen:
+        from scipy import stats
+
         tail = stats.norm.cdf(stats.t.ppf(tail, widen - 1) * np.sqrt(widen / (widen - 1)))
     low, high = np.quantile(draws, tail, method="lower"), np.quantile(draws, 1 - tail, method="higher")
     return Interval(float(low), float(high))
@@ -217,6 +224,8 @@ def _r(xy: Array, kind: str) -> Array:
     """Correlations (...) of x and y, stacked (2, ..., n); NaN where one of them is constant up to rounding."""
     varies = np.all(np.ptp(xy, axis=-1) > 1e-12 * abs(xy).max(axis=-1), axis=0)
     if kind == "spearman":
+        from scipy import stats
+
         xy = stats.rankdata(xy, axis=-1)
     xy = xy - xy.mean(axis=-1, keepdims=True)
     unit = xy / np.where(varies, np.linalg.norm(xy, axis=-1), np.nan)[..., None]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from odyssey import models, tokenization
+from odyssey import models, scoring, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
-from odyssey.layout import Layout
+from odyssey.layout import CURVES, Layout
 from odyssey.provenance import code_digest, versions
 from odyssey.science.windows import blocks
 from odyssey.settings import Settings
@@ -20,8 +20,6 @@ from odyssey.store import check_folder, new_folder, write_csv
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-CURVES = ("train_start", "valid", "test")
 
 
 def run(
@@ -86,7 +84,7 @@ def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: 
 
     def probe(step: int) -> None:
         nll = [
-            models.token_nll(
+            scoring.token_nll(
                 network, ids[name], context, rules.batch_tokens, label=f"{model} on {domain}, {name}"
             ).mean(dtype=float)
             for name in CURVES

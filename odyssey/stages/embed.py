@@ -46,7 +46,7 @@ def run(settings: Settings, layout: Layout) -> None:
         _size(settings, name, _rows_there(layout, name))
     encoder = None
     for name, folder, origin in cells:
-        encoder = encoder or load_encoder(rule.encoder, rule.sha256, rule.revision)
+        encoder = encoder or load_encoder(rule.encoder, rule.sha256, rule.revision, rule.precision)
         with new_folder(folder, origin, {"batch_size": rule.batch_size}) as temporary:
             _embed(settings, layout, name, encoder, temporary)
 

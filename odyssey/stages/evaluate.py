@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from odyssey import models, tokenization
+from odyssey import models, scoring, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.layout import Layout
 from odyssey.provenance import code_digest, versions
@@ -58,7 +58,7 @@ def _evaluate(
     scores["parameters"] = models.parameters(network)
     for label, scorer in (("zero_shot", network), ("adapted", adapted)):
         told = f"{model} on {domain}, {label.replace('_', '-')}"
-        nll = models.token_nll(scorer, ids, context, rules.batch_tokens, label=told)
+        nll = scoring.token_nll(scorer, ids, context, rules.batch_tokens, label=told)
         np.save(folder / f"{label}.npy", nll)
         scores[label] = Score.of(nll, n_bytes).as_dict()
     np.save(folder / "token_ids.npy", ids[1:])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from odyssey import models, tokenization
+from odyssey import models, scoring, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
 from odyssey.layout import SUMMARY, Layout
@@ -135,7 +135,7 @@ def _score(
     """NLL of the tokens of each test."""
     context, batch_tokens = settings.model(model).context, settings.evaluate.batch_tokens
     return {
-        way: models.token_nll(network, test.ids, context, batch_tokens, label=f"{model} on rows joined by {way}")
+        way: scoring.token_nll(network, test.ids, context, batch_tokens, label=f"{model} on rows joined by {way}")
         for way, test in tests.items()
     }
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from odyssey import models, tokenization
+from odyssey import models, scoring, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.layout import SUMMARY, Layout
 from odyssey.progress import bar
@@ -154,7 +154,7 @@ def _analyse(
 
     def score(side: str, network: PreTrainedModel) -> np.ndarray:
         told = bar(chunks, f"{model} on {domain}, {split}, {side}", unit="chunks")
-        return np.concatenate([models.token_nll(network, chunk, context, batch_tokens) for chunk in told])
+        return np.concatenate([scoring.token_nll(network, chunk, context, batch_tokens) for chunk in told])
 
     before, after = map(score, ("zero-shot", "adapted"), networks)
     table = token_table(predicted, before, after)
