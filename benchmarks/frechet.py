@@ -60,13 +60,13 @@ class Pair:
 
 def main(dimensions: Sequence[int]) -> None:
     """Measure and record each dimension, with more rows and with fewer."""
+    results: list[Result] = []
     for d in dimensions:
-        results: list[Result] = []
-        errors = {}
         for n in (4 * d, d // 2):
-            results += measure(d, n)
-            errors[f"n = {n}"] = near(d, n)
-        harness.record("frechet", results, dimension=d, errors_of_a_near_pair=errors)
+            pair, all_domains = measure(d, n)
+            pair.note = near(d, n)
+            results += pair, all_domains
+    harness.record("frechet", results)
 
 
 def sqrtm(mean_x: Array, cov_x: Array, mean_y: Array, cov_y: Array) -> float:
@@ -143,14 +143,15 @@ def agreement(values: Mapping[str, float], known: float, full: bool) -> str:
     return f"FD {known:.4f}, errors: " + ", ".join(f"{name} {error:.0e}" for name, error in errors.items())
 
 
-def near(d: int, n: int) -> dict[str, float]:
-    """Relative error of each way where the two samples are nearly the same; not timed."""
+def near(d: int, n: int) -> str:
+    """What the relative error of each way is where the two samples are nearly the same; not timed."""
     pair = make_pairs(np.random.default_rng(d), n, d, NEAR)[0]
     errors = {name: way(*pair.moments) / pair.known - 1 for name, way in WAYS.items()}
-    told = ", ".join(f"{name} {error:+.0e}" for name, error in errors.items())
-    print(f"  relative errors where FD is {pair.known:.1e}: {told}", flush=True)
     assert abs(errors[OURS]) <= 1e-9, errors
-    return errors
+    told = ", ".join(f"{name} {error:+.0e}" for name, error in errors.items())
+    note = f"d = {d}, {n} rows, relative errors where FD is {pair.known:.1e}: {told}"
+    print(f"  {note}", flush=True)
+    return note
 
 
 def make_pairs(rng: np.random.Generator, n: int, d: int, step: float) -> list[Pair]:
