@@ -89,7 +89,7 @@ def documents() -> list[str]:
     from odyssey.corpora.docstrings import read_documents
 
     modules = ["pandas", "scipy", "torch", "matplotlib", "transformers", "sympy", "sklearn"]
-    return [" ".join(document.text.split()) for document in read_documents(modules)]
+    return [row for document in read_documents(modules) if (row := " ".join(document.text.split()))]
 
 
 def perplexity(folder: Path, text: Path) -> Run:
