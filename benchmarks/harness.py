@@ -27,9 +27,11 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(os.environ.get("BENCH_RESULTS") or Path(__file__).with_name("results.json"))
 ROUNDS = 5
 """At least as many times is each way measured."""
+PEERS = ("lm-eval", "evaluate", "accelerate", "pytorch-fid", "torchmetrics")
+"""Packages that only the benchmarks need; their versions are those of benchmarks/requirements.txt."""
 PACKAGES = (
     *("torch", "transformers", "numpy", "scipy", "pandas", "datasets", "sentence-transformers", "mlflow", "dvc"),
-    *("lm-eval", "evaluate", "accelerate", "pytorch-fid", "torchmetrics"),
+    *PEERS,
 )
 OURS = "odyssey"
 PYTHON = str(ROOT / ".venv" / "bin" / "python")

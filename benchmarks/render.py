@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import OURS, RESULTS, ROOT, Result
+from harness import OURS, PEERS, RESULTS, ROOT, Result
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOT = ROOT / "docs" / "benchmarks-growth.svg"
@@ -44,21 +44,26 @@ measured before stays in `benchmarks/results.json`.
 def main() -> None:
     """Write the page, and the plot if growth was measured."""
     latest = {entry["benchmark"]: entry for entry in json.loads(RESULTS.read_text(encoding="utf-8"))}
-    parts = [INTRODUCTION]
+    shown = [latest[name] for name in (*TITLES, "growth") if name in latest]
+    usual = max(map(_where, shown), key=list(map(_where, shown)).count)
+    parts = [INTRODUCTION, f"Unless a section says otherwise: {usual}\n"]
     for name, title in TITLES.items():
         if name in latest:
-            parts.append("\n".join([f"## {title}", "", *_section(latest[name])]))
+            parts.append("\n".join([f"## {title}", "", *_elsewhere(latest[name], usual), *_section(latest[name])]))
     if growth := latest.get("growth"):
         draw(growth["growth"])
-        parts.append("\n".join(_growth(growth)))
+        parts.append("\n".join(["## Growth", "", *_elsewhere(growth, usual), *_growth(growth)]))
     parts.append(NOTES.read_text(encoding="utf-8"))
     PAGE.write_text("\n".join(parts), encoding="utf-8")
-    print(f"{PAGE.relative_to(ROOT)}: {len(parts) - 2} measures")
+    print(f"{PAGE.relative_to(ROOT)}: {len(shown)} measures")
+
+
+def _elsewhere(entry: dict[str, Any], usual: str) -> list[str]:
+    """Where and with what a benchmark ran, if not as most did."""
+    return [] if _where(entry) == usual else [_where(entry), ""]
 
 
 def _section(entry: dict[str, Any]) -> Iterator[str]:
-    yield f"{_where(entry)}"
-    yield ""
     yield "| measure | ours | beside | ratio | memory | reach |"
     yield "|---|--:|---|--:|--:|---|"
     results = [Result(**raw) for raw in entry["results"]]
@@ -75,17 +80,14 @@ def _section(entry: dict[str, Any]) -> Iterator[str]:
 
 
 def _growth(entry: dict[str, Any]) -> Iterator[str]:
-    yield "## Growth"
-    yield ""
-    yield _where(entry)
-    yield ""
     yield f"![Seconds against size, both logarithmic]({PLOT.name})"
     yield ""
-    yield "| loop | sizes | exponent of time |"
-    yield "|---|--:|--:|"
+    yield "| loop | sizes | exponent of time | peak memory, MB |"
+    yield "|---|--:|--:|--:|"
     for loop, rows in entry["growth"].items():
         sizes = [row[0] for row in rows]
-        yield f"| {loop} | {min(sizes):,} to {max(sizes):,} | {exponent(rows):.2f} |"
+        memory = f"{rows[0][2]:.0f} to {rows[-1][2]:.0f}"
+        yield f"| {loop} | {min(sizes):,} to {max(sizes):,} | {exponent(rows):.2f} | {memory} |"
     yield ""
 
 
@@ -119,11 +121,9 @@ def draw(growth: dict[str, list[list[float]]]) -> None:
 def _where(entry: dict[str, Any]) -> str:
     machine = entry["hardware"]
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
-    packages = ", ".join(f"{name} {found}" for name, found in entry["versions"].items())
-    return (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB{gpu}; "
-        f"{entry['date'][:10]}; {packages}."
-    )
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
+    packages = ", ".join(f"{name} {found}" for name, found in entry["versions"].items() if name not in PEERS)
+    return f"{machine['processor']}, {cores}, {machine['memory_gb']} GB{gpu}; {entry['date'][:10]}; {packages}."
 
 
 def _ratio(spread: tuple[float, float, float]) -> str:

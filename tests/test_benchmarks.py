@@ -68,5 +68,5 @@ def test_what_is_recorded_is_shown(harness: ModuleType, tmp_path: Path, monkeypa
     page = (tmp_path / "page.md").read_text()
     assert "| one pair | 500 ms | scipy | 4.00 [2.00, 4.00] |  | 3x |" in page
     assert "- to 1e-10" in page
-    assert "| scoring (tokens) | 10 to 1,000 | 1.00 |" in page
+    assert "| scoring (tokens) | 10 to 1,000 | 1.00 | 5 to 5 |" in page
     assert (tmp_path / "plot.svg").read_text().count("<svg") == 1

@@ -25,7 +25,7 @@ from odyssey.corpora.parquet import Row, read_texts, write_rows
 from odyssey.corpora.shards import Sample, Shard, draw_candidates, merge, sample_shards
 from odyssey.corpora.writer import BATCH_CHARACTERS, BATCH_ROWS, RowWriter
 from odyssey.errors import OdysseyError
-from odyssey.science.sampling import priorities, smallest, threshold, widened
+from odyssey.science.sampling import lowest, priorities, smallest, threshold, widened
 from odyssey.store import sha256
 
 PURPOSE = ("sample", "source")
@@ -81,6 +81,13 @@ def drawn(folder: Path) -> list[Row]:
 
 
 # --- the rule
+
+
+@given(st.lists(st.integers(0, 30), max_size=60), st.integers(1, 20))
+def test_lowest_is_a_stable_sort_cut_off(values: list[int], count: int) -> None:
+    few = list(enumerate(values)) * 100  # more than are held at a time
+    rows = [(float(value), place) for place, (_, value) in enumerate(few)]
+    assert lowest(iter(rows), count) == sorted(rows, key=lambda row: row[0])[:count]
 
 
 def test_smallest_worked_out() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from functools import partial
@@ -16,7 +15,7 @@ from odyssey.corpora.shards import Shard, sample_shards
 from odyssey.corpora.writer import RowWriter
 from odyssey.errors import OdysseyError
 from odyssey.published import CORPORA
-from odyssey.science.sampling import priorities
+from odyssey.science.sampling import lowest, priorities
 from odyssey.sections import HubSource, LocalSource
 
 FILES = {"openwebtext": "plain_text/train-*.parquet", "redpajama": "*_sample.jsonl"}
@@ -77,10 +76,10 @@ def sample_local(source: LocalSource, root: Path, out: Path, seed: int) -> dict[
     """
     documents = local.read_documents(root / source.path, source.text)
     number = count()
-    numbered = zip(priorities(seed, ("sample",), "source"), number, documents, strict=False)
-    drawn = sorted(heapq.nsmallest(source.rows, numbered, key=lambda one: one[:2]), key=lambda one: one[1])
+    numbered = zip(priorities(seed, ("sample",), "source"), zip(number, documents, strict=False), strict=False)
+    drawn = [document for _, document in sorted(row for _, row in lowest(numbered, source.rows))]
     with RowWriter(out) as writer:
-        rows = writer.write(Row(document.id, document.id, document.text.strip()) for _, _, document in drawn)
-    words = sum(len(document.text.split()) for _, _, document in drawn)
+        rows = writer.write(Row(document.id, document.id, document.text.strip()) for document in drawn)
+    words = sum(len(document.text.split()) for document in drawn)
     # The last number went to a document that was not there.
     return {"rows": rows, "documents": rows, "words": words, "population_rows": next(number) - 1}
