@@ -108,8 +108,11 @@ def _scorer(model: PreTrainedModel) -> Scorer:
         rows = max(1, (GPU_LOGITS if x.is_cuda else CPU_LOGITS) // int(model.config.vocab_size))
         h, ids = hidden(x)[:, :-1].flatten(0, 1), x[:, 1:].flatten()
         parts = -(-len(ids) // rows)  # of about one size: a few rows by themselves are rounded otherwise
-        pairs = zip(h.tensor_split(parts), ids.tensor_split(parts), strict=True)
-        return torch.cat([cross_entropy(head(h).float(), ids, reduction="none") for h, ids in pairs])
+        nll = torch.empty(len(ids), device=x.device)
+        # Written into one tensor: small ones that stay would lie where logits were, and the next would not fit there.
+        for some in zip(nll.tensor_split(parts), h.tensor_split(parts), ids.tensor_split(parts), strict=True):
+            some[0].copy_(cross_entropy(head(some[1]).float(), some[2], reduction="none"))
+        return nll
 
     if model not in _in_parts:
         x = torch.arange(min(8, context_of(model)), device=model.device)[None] % int(model.config.vocab_size)

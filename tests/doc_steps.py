@@ -19,7 +19,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 FILES = (
     *("docs/extending.md", "README.md", "docs/results.md", "docs/findings.md", "docs/paper.md", "docs/method.md"),
-    *("docs/troubleshooting.md", "CONTRIBUTING.md", "data/README.md", "texts/README.md"),
+    *("docs/troubleshooting.md", "docs/benchmarks.md", "CONTRIBUTING.md", "data/README.md", "texts/README.md"),
 )
 """In the order in which their commands are run: extending.md makes the texts that README.md speaks of."""
 PROGRAMS = ("odyssey", "dvc", "mlflow", "make", "git", "pytest", "python")

@@ -272,6 +272,24 @@ def wait():
     Lost()
     time.sleep(60)
 """
+IN_CALLBACK = """
+from weakref import WeakKeyDictionary
+
+class Slow(dict):
+    def __delitem__(self, key):
+        print("ready", flush=True)
+        time.sleep(1)
+
+class Key:
+    pass
+
+def wait():
+    held, key = WeakKeyDictionary(), Key()
+    held.data = Slow()
+    held[key] = True
+    del key
+    time.sleep(60)
+"""
 
 
 def end(code: str, number: int, *arguments: str, cwd: Path = ROOT) -> tuple[int, str]:
@@ -290,7 +308,7 @@ def end(code: str, number: int, *arguments: str, cwd: Path = ROOT) -> tuple[int,
     return process.returncode, said
 
 
-@pytest.mark.parametrize("more", ["", IN_DEL], ids=["in a loop", "where exceptions are lost"])
+@pytest.mark.parametrize("more", ["", IN_DEL, IN_CALLBACK], ids=["in a loop", "in __del__", "in a weak reference's"])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_end_says_what_was_kept_and_leaves_nothing_half_written(
     tmp_path: Path, number: int, status: int, more: str

@@ -49,9 +49,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _is_lost(frame: FrameType | None) -> bool:
-    """Whether Python only reports an exception that is raised here: DeepSpeed's and tqdm's objects have a __del__."""
+    """Whether Python only reports an exception that is raised here, in what runs when an object goes.
+
+    DeepSpeed's and tqdm's objects have a __del__; dictionaries of weak references have callbacks.
+    """
     while frame is not None:
-        if frame.f_code.co_name == "__del__":
+        if frame.f_code.co_name == "__del__" or frame.f_code.co_filename.endswith(("/weakref.py", "/_weakrefset.py")):
             return True
         frame = frame.f_back
     return False
