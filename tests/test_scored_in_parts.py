@@ -19,13 +19,14 @@ from conftest import TEXTS
 from hub_content import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_training import RECIPE
 from transformers import GPT2LMHeadModel
 
 from odyssey import models, scoring, tokenization
 from odyssey.cli import main
 from odyssey.errors import OdysseyError
 from odyssey.science.windows import blocks, windows
-from odyssey.sections import Architecture, Engine, Recipe
+from odyssey.sections import Architecture
 from odyssey.tools import score_file
 from odyssey.training import train
 
@@ -145,18 +146,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = tokenization.train_tokenizer(rows, shape.vocabulary, shape.context)
     network = models.new_model(shape, tokenizer, seed=0)
     data = blocks(tokenization.encode(tokenizer, rows, "\n")[0], shape.context)
-    engine = Engine(micro_batch_size=8, zero_stage=0, offload_optimizer=False, activation_checkpointing=False)
-    recipe = Recipe(
-        epochs=3,
-        batch_size=8,
-        schedule="constant",
-        warmup=0,
-        weight_decay=0,
-        gradient_clipping=1,
-        precision="float32",
-        engine=engine,
-    )
-    log = train(network, data, recipe, 3e-3, 0, label="test")
+    log = train(network, data, RECIPE.model_copy(update={"epochs": 3}), 3e-3, 0, label="test")
     assert log[-1].nll < 0.6 * log[0].nll
     models.save(network, tokenizer, folder)
     return folder
