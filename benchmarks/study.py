@@ -44,7 +44,8 @@ WORK = {
 }
 """Functions that are useful work, by module."""
 AROUND = {
-    "odyssey.training": ("_engine",),
+    "odyssey.engine": ("start",),
+    "odyssey.unfinished": ("Unfinished.save",),
     "odyssey.corpora.parquet": ("read_texts",),
     "odyssey.frames": ("read_frame",),
     "odyssey.store": ("read_json", "write_csv"),

@@ -11,7 +11,7 @@ from odyssey.frames import read_frame
 from odyssey.layout import CURVES, SUMMARY
 from odyssey.record import Metric, Record, as_text, flatten, read_rows
 from odyssey.science.perplexity import Score
-from odyssey.store import MANIFEST, digest, read_json
+from odyssey.store import digest, read_json, read_manifest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,9 +47,7 @@ def _add_adapt(record: Record, folder: Path) -> None:
         record.metrics += curve_point(int(row["step"]), [float(row[name]) for name in CURVES])
     for loss in read_rows(folder / "loss.csv"):
         record.metrics += loss_point(int(loss["step"]), float(loss["nll"]), float(loss["learning_rate"]))
-    record.tags[TRAINED] = trained(
-        record.tags["model"], record.tags["domain"], read_json(folder / MANIFEST)["made_from"]
-    )
+    record.tags[TRAINED] = trained(record.tags["model"], record.tags["domain"], read_manifest(folder)["made_from"])
     for name in ("curves.csv", "loss.csv"):
         record.files[f"results/{name}"] = folder / name
 

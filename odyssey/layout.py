@@ -82,6 +82,10 @@ class Layout:
         """joins.csv and documents.csv of one cell: rows joined in several ways, in training and in evaluation."""
         return self.joins / model / domain
 
+    def unfinished(self, *run: str) -> Path:
+        """Checkpoints of training that goes on: of stage and model, and of what else tells runs apart."""
+        return self.data / "unfinished" / "@".join(run)  # no name has an @
+
     @property
     def claims(self) -> Path:
         """Stage folder: claims.csv, evidence.csv and the tables beside them."""

@@ -20,7 +20,7 @@ from odyssey.layout import SOURCE, SUMMARY, Layout
 from odyssey.record import Data, Metric, Record, as_text, fit, flatten
 from odyssey.sections import SPLITS
 from odyssey.settings import Settings
-from odyssey.store import MANIFEST, check_file, check_folder, content_digest, digest, read_json
+from odyssey.store import MANIFEST, check_file, check_folder, content_digest, digest, read_json, read_manifest
 
 CELL_STAGES = ("similarity", "adapt", "evaluate", "tokens", "claims")
 """Stages whose results a (model, domain) run shows."""
@@ -195,11 +195,11 @@ def _outdated(settings: Settings, layout: Layout, stage: str, model: str, domain
 
 def _held(path: Path) -> str | None:
     """A file's sha256 as its cell's manifest has it."""
-    manifest = path.parent / MANIFEST
-    return read_json(manifest)["files"].get(path.name) if manifest.is_file() else None
+    folder = path.parent
+    return read_manifest(folder)["files"].get(path.name) if (folder / MANIFEST).is_file() else None
 
 
 def _made_from(folder: Path) -> dict[str, Any]:
     """What a folder's manifest names as its origin; nothing if it has none."""
-    made_from: dict[str, Any] = read_json(folder / MANIFEST)["made_from"] if (folder / MANIFEST).is_file() else {}
+    made_from: dict[str, Any] = read_manifest(folder)["made_from"] if (folder / MANIFEST).is_file() else {}
     return made_from

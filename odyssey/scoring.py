@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from odyssey.allocation import fitting
 from odyssey.errors import OdysseyError
 from odyssey.models import context_of
 from odyssey.progress import bar
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    Scorer = Callable[[torch.Tensor], torch.Tensor]
+    Scorer = Callable[[torch.Tensor], np.ndarray]
 
 _in_parts: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 """Whether a model's output layer alone makes its logits, once that was tried."""
@@ -61,7 +62,7 @@ def iter_nll(
         raise OdysseyError(f"a context of {context} tokens is longer than the model's {context_of(model)}; lower it")
     size = max(1, batch_tokens // context)
     stride = size * (context - 1)
-    scorer = _scorer(model)
+    scorer = fitting(_scorer(model), "windows")
     held = np.empty(0, dtype=np.int32)
     for part in parts:
         held, done = np.concatenate([held, part]), 0
@@ -79,7 +80,7 @@ def _score(model: PreTrainedModel, scorer: Scorer, ids: np.ndarray, context: int
     for batch in _batches(windows(len(ids), context), size):
         x = torch.stack([tokens[start:stop] for start, stop in batch]).to(model.device).long()  # (B, T)
         with torch.inference_mode():
-            yield scorer(x).cpu().numpy()
+            yield scorer(x)
 
 
 def _scorer(model: PreTrainedModel) -> Scorer:
@@ -101,10 +102,11 @@ def _scorer(model: PreTrainedModel) -> Scorer:
         found: torch.Tensor = base(input_ids=x, use_cache=False).last_hidden_state  # (B, T, d)
         return found
 
-    def at_once(x: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(logits(x)[:, :-1].flatten(0, 1).float(), x[:, 1:].flatten(), reduction="none")
+    def at_once(x: torch.Tensor) -> np.ndarray:
+        nll = cross_entropy(logits(x)[:, :-1].flatten(0, 1).float(), x[:, 1:].flatten(), reduction="none")
+        return nll.cpu().numpy()
 
-    def in_parts(x: torch.Tensor) -> torch.Tensor:
+    def in_parts(x: torch.Tensor) -> np.ndarray:
         rows = max(1, (GPU_LOGITS if x.is_cuda else CPU_LOGITS) // int(model.config.vocab_size))
         h, ids = hidden(x)[:, :-1].flatten(0, 1), x[:, 1:].flatten()
         parts = -(-len(ids) // rows)  # of about one size: a few rows by themselves are rounded otherwise
@@ -112,7 +114,7 @@ def _scorer(model: PreTrainedModel) -> Scorer:
         # Written into one tensor: small ones that stay would lie where logits were, and the next would not fit there.
         for some in zip(nll.tensor_split(parts), h.tensor_split(parts), ids.tensor_split(parts), strict=True):
             some[0].copy_(cross_entropy(head(some[1]).float(), some[2], reduction="none"))
-        return nll
+        return nll.cpu().numpy()
 
     if model not in _in_parts:
         x = torch.arange(min(8, context_of(model)), device=model.device)[None] % int(model.config.vocab_size)

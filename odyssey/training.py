@@ -1,29 +1,34 @@
-"""Training by DeepSpeed: the one module that imports it.
-
-The same code runs on a CPU without a launcher and on a GPU. The optimiser is torch's,
-so nothing has to be compiled.
-"""
+"""Training by optimiser steps that a killed run need not make again."""
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import socket
-from collections import defaultdict
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from odyssey.allocation import keep_freed_memory
+from odyssey import engine, models
+from odyssey.allocation import is_out_of_memory
 from odyssey.errors import OdysseyError
-from odyssey.progress import bar, doing, verbose
+from odyssey.progress import bar, doing
 from odyssey.sections import Recipe
+from odyssey.signals import held
+from odyssey.store import read_json, write_json
+from odyssey.unfinished import Unfinished
+from odyssey.watching import Curves, Unwatched
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+EXPLODED = 2.0
+"""A loss of so many times what guessing evenly costs, ln(vocabulary), ends training; a limit of ours."""
+_LOG = "log.json"
 
 
 class Step(NamedTuple):
@@ -33,6 +38,23 @@ class Step(NamedTuple):
     tokens: int
     nll: float
     learning_rate: float
+
+
+class Point(NamedTuple):
+    """What was probed once so many steps were done."""
+
+    step: int
+    values: tuple[float, ...]
+
+
+@dataclass
+class Trained:
+    """What a training run was like."""
+
+    micro_batch_size: int
+    """Sequences in one forward pass at its end: the recipe's, or what memory had room for."""
+    steps: list[Step] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
 
 
 def n_steps(n_blocks: int, recipe: Recipe) -> int:
@@ -65,91 +87,219 @@ def train(
     *,
     label: str,
     shuffle: np.random.Generator | None = None,
-    probe: Callable[[int], None] | None = None,
+    probe: Callable[[int], Sequence[float]] | None = None,
     probe_steps: Sequence[int] = (),
-    on_step: Callable[[Step], None] | None = None,
-) -> list[Step]:
+    watched_by: Curves | None = None,
+    kept: Unfinished | None = None,
+) -> Trained:
     """Train a model, in place, on blocks (n, context) of token ids.
 
-    Sequences come in their order, or reshuffled for each epoch by `shuffle`; `seed` is for
-    dropout, where the model has any. `probe(step)` is called with the model in evaluation mode
-    once that many steps are done, for each of `probe_steps`, 0 included; `on_step` is told of every step.
+    Sequences come in their order, or reshuffled for each epoch by `shuffle`, a new generator; `seed`
+    is for dropout, where the model has any. `probe(step)` is called with the model in evaluation mode
+    once that many steps are done, for each of `probe_steps`, 0 included; what it returns is in the
+    result. `watched_by` is told of all. `kept` gets a checkpoint now and then, and when a signal
+    ends the run between two steps: called again with the same, training goes on from there, and what
+    comes out is the same bit for bit.
 
-    Raises OdysseyError on a loss that is not finite, naming `label` and the step.
+    A batch that does not fit the memory is done again in micro-batches of half the size, and so are
+    all after it: the same step up to rounding.
+
+    Raises OdysseyError, naming `label` and the step, on a loss that is not finite or that has
+    exploded, and if weights are not finite in the end.
     """
     import torch
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return _train(model, blocks, recipe, learning_rate, label, shuffle, probe, probe_steps, on_step)
+        run = _Run(model, blocks, recipe, learning_rate, label, shuffle, watched_by or Unwatched(), kept)
+        return run.to_end(probe, frozenset(probe_steps) if probe is not None else frozenset())
 
 
-def _train(
-    model: PreTrainedModel,
-    blocks: np.ndarray,
-    recipe: Recipe,
-    learning_rate: float,
-    label: str,
-    shuffle: np.random.Generator | None,
-    probe: Callable[[int], None] | None,
-    probe_steps: Sequence[int],
-    on_step: Callable[[Step], None] | None,
-) -> list[Step]:
-    import torch
+class _Run:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        blocks: np.ndarray,
+        recipe: Recipe,
+        learning_rate: float,
+        label: str,
+        shuffle: np.random.Generator | None,
+        watched_by: Curves,
+        kept: Unfinished | None,
+    ) -> None:
+        self._model, self._blocks, self._recipe, self._learning_rate = model, blocks, recipe, learning_rate
+        self._label, self._watched_by, self._kept = label, watched_by, kept
+        self._total = n_steps(len(blocks), recipe)
+        self._shuffle, self._epoch, self._order = shuffle, -1, np.arange(len(blocks))
+        self._exploded = EXPLODED * math.log(int(model.config.vocab_size))
+        self._log = Trained(recipe.engine.micro_batch_size)
+        self._engine: Any = None
+        self._whole = False
+        """Whether the model's state is that between two steps."""
+        self._updating = False
+        """Whether weights may have been changed in part."""
 
-    with doing("starting DeepSpeed"):
-        engine = _engine(model, recipe, learning_rate, n_steps(len(blocks), recipe))
-    steps: list[Step] = []
-    tokens = 0
+    def to_end(self, probe: Callable[[int], Sequence[float]] | None, probe_steps: frozenset[int]) -> Trained:
+        self._begin(self._kept.newest() if self._kept is not None else None)
+        while True:
+            try:
+                self._go_on(probe, probe_steps)
+                break
+            except KeyboardInterrupt:
+                if self._whole and self._kept is not None:
+                    self._keep(self._kept)
+                    print(f"{self._label}: interrupted after step {self._step} of {self._total}, which is kept")
+                raise
+            except (RuntimeError, MemoryError) as error:
+                can_halve = not self._whole and not self._updating and self._log.micro_batch_size > 1
+                if not can_halve or not is_out_of_memory(error):
+                    raise
+            # Not in the handler: the error holds what was in memory.
+            self._halve()
+        self._model.eval()
+        self._engine.destroy()
+        if not all(weights.isfinite().all() for weights in self._model.parameters()):
+            raise OdysseyError(f"{self._label}: weights are not finite after step {self._step}; {self._remedy}")
+        return self._log
 
-    def look(step: int) -> None:
-        if probe is not None and step in probe_steps:
-            model.eval()
-            probe(step)
-        model.train()
+    @property
+    def _step(self) -> int:
+        return len(self._log.steps)
 
-    look(0)
-    with bar(None, label, total=blocks.size * recipe.epochs, unit="tok") as progress:
-        for _ in range(recipe.epochs):
-            order = shuffle.permutation(len(blocks)) if shuffle is not None else np.arange(len(blocks))
-            for k in range(0, len(order), recipe.batch_size):
-                ids = torch.from_numpy(blocks[order[k : k + recipe.batch_size]])  # (B, T)
-                batch = ids.to(engine.device).long()
-                used = float(engine.get_lr()[0])
-                nll = _step(engine, batch, recipe.engine.micro_batch_size)
-                if not math.isfinite(nll):
-                    raise OdysseyError(
-                        f"{label}: the loss is {nll} at step {len(steps) + 1}; "
-                        f"lower the learning rate ({learning_rate})"
-                    )
-                tokens += batch.numel()
-                steps.append(Step(len(steps) + 1, tokens, nll, used))
-                if on_step is not None:
-                    on_step(steps[-1])
-                progress.update(batch.numel())
-                look(len(steps))
-    model.eval()
-    engine.destroy()
-    return steps
+    @property
+    def _tokens(self) -> int:
+        return self._log.steps[-1].tokens if self._log.steps else 0
 
+    @property
+    def _remedy(self) -> str:
+        return f"lower the learning rate ({self._learning_rate})"
 
-def _step(engine: Any, batch: torch.Tensor, micro: int) -> float:
-    """One optimiser step on batch (B, T), `micro` sequences at a time; its mean NLL before the step.
+    def _begin(self, found: Path | None) -> None:
+        """Start the engine, from a checkpoint if one was found, and tell who watches what was before."""
+        with doing("starting DeepSpeed"):
+            self._start()
+        if found is not None:
+            engine.load(self._engine, found)
+            log = read_json(found / _LOG)
+            self._log.steps += (Step(*step) for step in log["steps"])
+            self._log.points += (Point(step, tuple(values)) for step, values in log["points"])
+            print(f"{self._label}: goes on after step {self._step} of {self._total}")
+        for point in self._log.points:
+            self._watched_by.point(*point)
+        for step in self._log.steps:
+            self._watched_by.step(step.step, step.nll, step.learning_rate)
+        self._whole = True
 
-    Nothing is learned from a batch whose NLL is not finite.
-    """
-    nll = 0.0
-    for start in range(0, len(batch), micro):
-        x = batch[start : start + micro]  # (b, T)
-        # Sequences have one length, so that weighting by their number gives the batch's mean.
-        loss = _loss(engine, x) * (len(x) / len(batch))
-        nll += float(loss.item())
-        if not math.isfinite(nll):
-            return nll
-        engine.set_gradient_accumulation_boundary(start + micro >= len(batch))
-        engine.backward(loss)
-        engine.step()
-    return nll
+    def _start(self) -> None:
+        def factor(step: int) -> float:
+            return rate(step, self._total, self._recipe)
+
+        micro = self._log.micro_batch_size
+        self._engine = engine.start(self._model, self._recipe, micro, self._learning_rate, factor)
+
+    def _go_on(self, probe: Callable[[int], Sequence[float]] | None, probe_steps: frozenset[int]) -> None:
+        left = self._blocks.size * self._recipe.epochs - self._tokens
+        with bar(None, self._label, total=left, unit="tok") as progress:
+            while True:
+                probed = self._log.points and self._log.points[-1].step == self._step
+                if probe is not None and self._step in probe_steps and not probed:
+                    self._look(probe)
+                if self._step == self._total:
+                    return
+                self._model.train()
+                before = self._tokens
+                with held():
+                    self._make_step()
+                progress.update(self._tokens - before)
+                if self._kept is not None and self._kept.due() and self._step < self._total:
+                    self._keep(self._kept)
+
+    def _look(self, probe: Callable[[int], Sequence[float]]) -> None:
+        self._model.eval()
+        point = Point(self._step, tuple(map(float, probe(self._step))))
+        if not all(map(math.isfinite, point.values)):
+            raise OdysseyError(f"{self._label}: the loss is not finite after step {self._step}; {self._remedy}")
+        with held():
+            self._log.points.append(point)
+        self._watched_by.point(*point)
+
+    def _make_step(self) -> None:
+        import torch
+
+        batch = torch.from_numpy(self._batch(self._step)).to(self._engine.device).long()  # (B, T)
+        used = float(self._engine.get_lr()[0])
+        self._whole = False
+        nll = self._update(batch)
+        if not nll < self._exploded:
+            raise OdysseyError(
+                f"{self._label}: the loss is {nll} at step {self._step + 1}, "
+                f"guessing evenly would cost {self._exploded / EXPLODED:.2f}; {self._remedy}"
+            )
+        self._log.steps.append(Step(self._step + 1, self._tokens + batch.numel(), nll, used))
+        self._whole = True
+        self._watched_by.step(self._step, nll, used)
+
+    def _batch(self, k: int) -> np.ndarray:
+        """The k-th batch (B, T) of all. Epochs' orders are drawn one after the other, after an interruption anew."""
+        size = self._recipe.batch_size
+        epoch, place = divmod(k, self._total // self._recipe.epochs)
+        while self._shuffle is not None and self._epoch < epoch:
+            self._order = self._shuffle.permutation(len(self._blocks))
+            self._epoch += 1
+        return self._blocks[self._order[place * size : (place + 1) * size]]
+
+    def _update(self, batch: torch.Tensor) -> float:
+        """One optimiser step on batch (B, T), a micro-batch at a time; its mean NLL before the step.
+
+        Nothing is learned from a batch whose NLL is not finite, or has exploded.
+        """
+        nll, micro = 0.0, self._log.micro_batch_size
+        for start in range(0, len(batch), micro):
+            x = batch[start : start + micro]  # (b, T)
+            last = start + micro >= len(batch)
+            # Sequences have one length, so that weighting by their number gives the batch's mean.
+            loss = _loss(self._engine, x) * (len(x) / len(batch))
+            nll += float(loss.item())
+            if not nll < self._exploded:
+                return nll
+            self._engine.set_gradient_accumulation_boundary(last)
+            self._engine.backward(loss)
+            self._updating = last
+            self._engine.step()
+        self._updating = False
+        return nll
+
+    def _keep(self, kept: Unfinished) -> None:
+        """Write a checkpoint. Without one training goes on all the same: an interruption would cost more, no result."""
+        try:
+            with held():
+                kept.save(f"{self._step:09d}-{len(self._log.points):04d}", self._write)
+        except (OSError, RuntimeError) as error:
+            told = str(error).partition("\n")[0]
+            print(f"{self._label}: no checkpoint could be written after step {self._step}: {told}", file=sys.stderr)
+            kept.put_off()
+
+    def _write(self, folder: Path) -> None:
+        engine.save(self._engine, folder)
+        write_json(folder / _LOG, {"steps": self._log.steps, "points": self._log.points})
+
+    def _halve(self) -> None:
+        """Begin the step again, with half the micro-batch in a new engine that has the old one's state."""
+        models.free_memory()
+        self._log.micro_batch_size //= 2
+        print(
+            f"{self._label}: out of memory at step {self._step + 1}; "
+            f"micro-batches of {self._log.micro_batch_size} from here on, in batches of the same size",
+            file=sys.stderr,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            engine.save(self._engine, Path(folder))
+            self._engine.destroy()
+            self._engine = None
+            models.free_memory()
+            self._start()
+            engine.load(self._engine, Path(folder))
+        self._whole = True
 
 
 def _loss(engine: Any, x: torch.Tensor) -> torch.Tensor:
@@ -160,66 +310,3 @@ def _loss(engine: Any, x: torch.Tensor) -> torch.Tensor:
     # The last position has no target. Cutting it off would copy all logits, and again their gradient.
     targets = torch.nn.functional.pad(x[:, 1:], (0, 1), value=-100)  # (B, T)
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-
-
-def _engine(model: PreTrainedModel, recipe: Recipe, learning_rate: float, steps: int) -> Any:
-    import torch
-
-    on_gpu = torch.cuda.is_available()
-    if not on_gpu:
-        os.environ["DS_ACCELERATOR"] = "cpu"
-        keep_freed_memory()
-    level = logging.INFO if verbose() else logging.ERROR
-    logging.getLogger("DeepSpeed").setLevel(level)
-    import deepspeed
-    from deepspeed.utils import logger
-
-    logger.setLevel(level)
-    # DeepSpeed would ask compilers which of its C++ parts can be built, and build one for
-    # collectives between processes of a machine. None is used here, and a machine may have no
-    # compiler: the answer is given beforehand.
-    deepspeed.ops.__compatible_ops__ = defaultdict(bool)
-    _single_process()
-    if recipe.engine.activation_checkpointing:
-        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.95), fused=True
-    )
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps, recipe))
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        optimizer=optimizer,
-        lr_scheduler=scheduler,
-        config=deepspeed_config(recipe),
-    )
-    if engine.dp_world_size == 1 and recipe.engine.zero_stage == 0:
-        engine.enable_backward_allreduce = False  # nobody else's to add, and all would be copied for it
-    return engine
-
-
-def deepspeed_config(recipe: Recipe) -> dict[str, Any]:
-    """DeepSpeed's configuration of a recipe. Micro-batches are added up in `_step`, not by DeepSpeed:
-    it counts on whole batches, and the last one of an epoch may be small."""
-    zero: dict[str, Any] = {"stage": recipe.engine.zero_stage}
-    if recipe.engine.offload_optimizer:
-        zero["offload_optimizer"] = {"device": "cpu"}
-    return {
-        "train_micro_batch_size_per_gpu": recipe.engine.micro_batch_size,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": recipe.gradient_clipping,
-        "bf16": {"enabled": recipe.precision == "bfloat16"},
-        "zero_optimization": zero,
-        # The optimiser is torch's on the machine's side too: DeepSpeed's own would have to be compiled.
-        "zero_force_ds_cpu_optimizer": False,
-        "steps_per_print": 2**31,
-    }
-
-
-def _single_process() -> None:
-    """Say what a launcher would, if none did: one process on this machine."""
-    if "RANK" in os.environ:
-        return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))

@@ -1,4 +1,4 @@
-"""Who may look on while a cell's model trains: what `adapt` tells, as it happens, of loss and learning rate."""
+"""Who may look on while a model trains: told, as it happens, of loss, learning rate and what is probed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 
 class Curves(Protocol):
-    """Takes a cell's curves as they grow."""
+    """Takes a model's curves as they grow; after an interruption it is told of them again from the start."""
 
     def point(self, step: int, nll: Sequence[float]) -> None:
-        """NLL (nats per token) of train_start, valid and test after so many optimiser steps."""
+        """What was probed after so many optimiser steps; of `adapt`, NLL (nats per token) of layout.CURVES."""
 
     def step(self, step: int, nll: float, learning_rate: float) -> None:
         """A training step's NLL (nats per token) and learning rate."""
@@ -21,15 +21,17 @@ Watch = Callable[[str, str, Mapping[str, Any]], AbstractContextManager[Curves]]
 """(model, domain, made_from) -> a context for as long as the cell is in work."""
 
 
-class _Nobody:
+class Unwatched:
+    """Nobody's curves."""
+
     def point(self, step: int, nll: Sequence[float]) -> None:
-        pass
+        """Tell nobody."""
 
     def step(self, step: int, nll: float, learning_rate: float) -> None:
-        pass
+        """Tell nobody."""
 
 
 @contextmanager
 def nobody(model: str, domain: str, made_from: Mapping[str, Any]) -> Iterator[Curves]:
     """Nobody looks on."""
-    yield _Nobody()
+    yield Unwatched()

@@ -309,7 +309,7 @@ def end(code: str, number: int, *arguments: str, cwd: Path = ROOT) -> tuple[int,
 
 
 @pytest.mark.parametrize("more", ["", IN_DEL, IN_CALLBACK], ids=["in a loop", "in __del__", "in a weak reference's"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_an_end_says_what_was_kept_and_leaves_nothing_half_written(
     tmp_path: Path, number: int, status: int, more: str
 ) -> None:

@@ -24,11 +24,12 @@ from transformers import (
     OlmoForCausalLM,
 )
 
+from odyssey import engine
 from odyssey.planning.shapes import SHAPES
 from odyssey.science import cost
 from odyssey.science.cost import PLAIN_GELU, Number, Shape
 from odyssey.sections import Recipe
-from odyssey.training import _engine, _loss
+from odyssey.training import _loss
 
 CONTEXT, BATCH, VOCABULARY = 128, 2, 384
 GPT2 = Shape(3, 64, 4, 4, 256, VOCABULARY, CONTEXT, False, True, True, True, "layer")
@@ -244,18 +245,19 @@ class Live(TorchDispatchMode):
 @pytest.mark.parametrize(("stage", "offload"), [(0, False), (1, False), (2, False), (1, True), (2, True)])
 def test_states_are_those_that_deepspeed_holds(number: Number, stage: int, offload: bool) -> None:
     # On a CPU what is offloaded and what is not is in one place: the sum is compared.
-    engine = {
+    fits = {
         "micro_batch_size": 1,
         "zero_stage": stage,
         "offload_optimizer": offload,
         "activation_checkpointing": False,
+        "checkpoint_minutes": 1,
     }
     usual = {"epochs": 1, "batch_size": 2, "schedule": "constant", "warmup": 0, "weight_decay": 0}
-    recipe = Recipe.model_validate({**usual, "gradient_clipping": 1, "precision": number, "engine": engine})
+    recipe = Recipe.model_validate({**usual, "gradient_clipping": 1, "precision": number, "engine": fits})
     shape = replace(GPT2, width=256, ffn=1024, layers=4)
     x = tokens()[:1, :4]
     with Live() as live:
-        running = _engine(build(shape), recipe, 1e-3, 2)
+        running = engine.start(build(shape), recipe, 1, 1e-3, lambda _: 1.0)
         for _ in range(2):
             running.backward(_loss(running, x))
             live.peak = 0

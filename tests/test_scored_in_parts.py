@@ -146,7 +146,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = tokenization.train_tokenizer(rows, shape.vocabulary, shape.context)
     network = models.new_model(shape, tokenizer, seed=0)
     data = blocks(tokenization.encode(tokenizer, rows, "\n")[0], shape.context)
-    log = train(network, data, RECIPE.model_copy(update={"epochs": 3}), 3e-3, 0, label="test")
+    log = train(network, data, RECIPE.model_copy(update={"epochs": 3}), 3e-3, 0, label="test").steps
     assert log[-1].nll < 0.6 * log[0].nll
     models.save(network, tokenizer, folder)
     return folder

@@ -27,7 +27,13 @@ from odyssey.stages import adapt, evaluate, pretrain, tokens
 from odyssey.store import new_folder, sha256
 from odyssey.training import n_steps, rate, train
 
-ENGINE = Engine(micro_batch_size=4, zero_stage=0, offload_optimizer=False, activation_checkpointing=False)
+ENGINE = Engine(
+    micro_batch_size=4,
+    zero_stage=0,
+    offload_optimizer=False,
+    activation_checkpointing=False,
+    checkpoint_minutes=60,
+)
 RECIPE = Recipe(
     epochs=1,
     batch_size=4,
@@ -54,7 +60,7 @@ def test_rates_worked_out() -> None:
 def test_deepspeed_does_what_a_plain_torch_loop_does(checkpoint: Path) -> None:
     ours, _ = models.load(checkpoint)
     plain, _ = models.load(checkpoint)
-    steps = train(ours, DATA, RECIPE, 1e-2, 0, label="test")
+    steps = train(ours, DATA, RECIPE, 1e-2, 0, label="test").steps
     optimizer = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.1, betas=(0.9, 0.95))
     losses = []
     plain.train()
@@ -79,9 +85,14 @@ def test_deepspeed_does_what_a_plain_torch_loop_does(checkpoint: Path) -> None:
 def test_probes_come_when_asked_and_order_is_the_generators(checkpoint: Path) -> None:
     seen: list[int] = []
     runs = []
+
+    def look(step: int) -> tuple[float]:
+        seen.append(step)
+        return (step * step,)
+
     for seed in (1, 1, 2):
         network, _ = models.load(checkpoint)
-        steps = train(
+        trained = train(
             network,
             DATA,
             RECIPE,
@@ -89,11 +100,12 @@ def test_probes_come_when_asked_and_order_is_the_generators(checkpoint: Path) ->
             0,
             label="test",
             shuffle=np.random.default_rng(seed),
-            probe=seen.append,
+            probe=look,
             probe_steps=(0, 2, 3),
         )
         assert not network.training
-        runs.append([s.nll for s in steps])
+        assert trained.points == [(0, (0.0,)), (2, (4.0,)), (3, (9.0,))]
+        runs.append([s.nll for s in trained.steps])
     assert seen == [0, 2, 3] * 3
     assert runs[0] == runs[1] != runs[2]
 
@@ -121,7 +133,7 @@ def test_the_engine_changes_memory_and_nothing_else(checkpoint: Path, change: di
     found = []
     for engine in (ENGINE, ENGINE.model_copy(update=change)):
         network, _ = models.load(checkpoint)
-        steps = train(network, DATA, RECIPE.model_copy(update={"engine": engine}), 1e-2, 0, label="test")
+        steps = train(network, DATA, RECIPE.model_copy(update={"engine": engine}), 1e-2, 0, label="test").steps
         with torch.inference_mode():
             found.append(([s.nll for s in steps], network(x).logits))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
@@ -135,7 +147,7 @@ def test_dropout_depends_on_the_seed_alone(checkpoint: Path) -> None:
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.3
         torch.rand(7)
-        return [s.nll for s in train(network, DATA, RECIPE, 1e-2, seed, label="test")]
+        return [s.nll for s in train(network, DATA, RECIPE, 1e-2, seed, label="test").steps]
 
     before = torch.random.get_rng_state()
     first = losses(1)

@@ -177,6 +177,7 @@ def recipe(network: PreTrainedModel, context: int, precision: Precision) -> Reci
         zero_stage=2 if crowded else 0,
         offload_optimizer=crowded,
         activation_checkpointing=crowded,
+        checkpoint_minutes=60,  # a probe takes minutes, and is not kept
     )
     return Recipe(
         epochs=1,
@@ -217,13 +218,15 @@ def run(
     points: list[tuple[int, float]] = []
     nll = zero_shot.nll
 
-    def look(step: int) -> None:
+    def look(step: int) -> tuple[float, ...]:
         nonlocal nll
         clock.stop()
         nll = scoring.token_nll(network, dealt.held_out.ids, context, MICRO_TOKENS, label="probe, held-out")
         seen = min(step * how.batch_size * context, data.size)
-        points.append((seen, float((nll - zero_shot.nll).mean(dtype=np.float64))))
+        change = float((nll - zero_shot.nll).mean(dtype=np.float64))
+        points.append((seen, change))
         clock.start()
+        return (change,)
 
     at = np.linspace(0, steps, POINTS + 1).round().astype(int)[1:].tolist()
     clock.start()

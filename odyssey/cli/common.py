@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from odyssey import __version__
+from odyssey.allocation import is_lost_device, is_out_of_memory
 from odyssey.cli import interrupts, terminal
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
@@ -30,7 +32,8 @@ class Failure(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Write it to standard error."""
         start = click.style("Error:", fg="red", bold=True)
-        click.echo(f"{start} {self.format_message()}", file=file, err=file is None, color=self.show_color)
+        told = terminal.harmless(self.format_message())
+        click.echo(f"{start} {told}", file=file, err=file is None, color=self.show_color)
 
 
 class Group(click.Group):
@@ -45,16 +48,21 @@ class Group(click.Group):
         except OdysseyError as error:
             raise Failure(str(error)) from None
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            told = _of_disk(error)
+            if told is None:
                 raise
-            where = f" at {error.filename}" if error.filename else ""
-            raise Failure(
-                f"the disk is full{where}: free some space and run the command again; what was finished is kept"
-            ) from None
-        except RuntimeError as error:
-            if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for --help
-                raise
-            raise Failure(f"the GPU's memory is full: {_remedy(context.invoked_subcommand)}") from None
+            raise Failure(f"{told} and run the command again; what was finished is kept") from None
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                whose = "GPU" if type(error).__name__ == "OutOfMemoryError" else "machine"
+                raise Failure(f"the {whose}'s memory is full: {_remedy(context.invoked_subcommand)}") from None
+            if is_lost_device(error):
+                told = str(error).partition("\n")[0]
+                raise Failure(
+                    f"the GPU no longer works ({told}): run the command again, on another one if that persists; "
+                    "what was finished is kept, and training goes on from its last checkpoint"
+                ) from None
+            raise
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Names in the order in which the files define them."""
@@ -67,6 +75,17 @@ class Group(click.Group):
             own = [one for one in self.commands.values() if one.callback and one.callback.__module__.endswith(module)]
             with formatter.section(title):
                 formatter.write_dl([(str(one.name), one.get_short_help_str(width)) for one in own])
+
+
+def _of_disk(error: OSError) -> str | None:
+    """What is wrong with a disk, and the remedy; None for errors that say something else."""
+    where = f" at {error.filename}" if error.filename else ""
+    # NumPy's own words, without a number, for what could not be written whole.
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or re.fullmatch(r"\d+ requested and \d+ written", str(error)):
+        return f"the disk is full{where}: free some space"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE):
+        return f"the disk cannot be used{where} ({str(error.strerror).lower()}): mend that, or take another folder"
+    return None
 
 
 def _remedy(command: str | None) -> str:

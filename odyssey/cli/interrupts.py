@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ import click
 
 from odyssey.layout import SOURCE, Layout
 from odyssey.settings import Settings
+from odyssey.signals import ENDING
 from odyssey.store import MANIFEST
 
 NOTHING_LOST = "nothing is half written; run the same command again"
@@ -36,7 +38,7 @@ def listen() -> None:
     Not where they are ignored, as in a shell's background jobs and under `nohup`.
     """
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _stop)
 
@@ -60,13 +62,19 @@ def _is_lost(frame: FrameType | None) -> bool:
     return False
 
 
+RUN_AGAIN = os.EX_TEMPFAIL
+"""Exit status of a stage after SIGTERM, which schedulers send: nothing is wrong, the same command goes on from here."""
+
+
 def tell(context: click.Context, error: KeyboardInterrupt) -> int:
-    """Say what was kept, and return the exit status: 128 and the signal's number, as shells have it."""
-    kept: Callable[[], str] = (context.obj or {}).get("kept", lambda: NOTHING_LOST)
+    """Say what was kept, and return the exit status: RUN_AGAIN, or 128 and the signal's number, as shells have it."""
+    known = context.obj or {}
+    kept: Callable[[], str] = known.get("kept", lambda: NOTHING_LOST)
     # A terminal shows ^C, with or without a bar before it.
     start = "\n" if sys.stderr.isatty() else ""
     click.echo(f"{start}{context.invoked_subcommand}: interrupted; {kept()}", err=True)
-    return 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
+    number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+    return RUN_AGAIN if number == signal.SIGTERM and "kept" in known else 128 + number
 
 
 def count_kept(stage: str, settings: Settings, layout: Layout) -> Callable[[], str]:

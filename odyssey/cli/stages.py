@@ -16,7 +16,7 @@ from odyssey.layout import Layout
 from odyssey.settings import Settings
 
 if TYPE_CHECKING:
-    from odyssey.stages.watching import Curves, Watch
+    from odyssey.watching import Curves, Watch
 
 
 @main.command(short_help="Draw the source corpus and every domain's splits.")

@@ -61,7 +61,7 @@ def _pretrain_from_scratch(work: Work, one: Planned, sums: Tally) -> None:
     )
     memory = one.training_memory(recipe)
     sums.how.append(_train(work, one, recipe, tokens, sums))
-    sums.how += [*_offload(work, one, recipe, tokens, sums), _explain_memory(memory)]
+    sums.how += [*_offload(work, one, recipe, tokens, sums), _explain_memory(memory), _interruptible(one, recipe, sums)]
     sums.disk += one.size(recipe.precision)
     sums.hold(memory.peak, memory.host + tokens * HOST_PER_TOKEN)
 
@@ -98,7 +98,8 @@ def adapt(work: Work) -> Stage:
         sums.how += [
             f"curves: {recipe.curve_points} points x ({recipe.train_start:g} of train, valid, test) = {sentence}",
             f"{_explain_memory(memory)}; while curves are scored {gb(probing)}",
-            f"checkpoints: {len(splits)} x {one.shape.parameters():,} x {cost.BYTES[recipe.precision]} bytes",
+            f"checkpoints: {len(splits)} x {one.shape.parameters():,} x {cost.BYTES[recipe.precision]} bytes; "
+            + _interruptible(one, recipe, sums),
         ]
         longest = max(sum(part.counted(one) for part in parts) for parts in splits)
         sums.disk += checkpoint * len(splits)
@@ -204,6 +205,13 @@ def _offload(work: Work, one: Planned, recipe: Recipe, n: int, sums: Tally) -> l
         f"offloading: {steps:,} steps x {each:.2g} s to bring gradients out, update in memory and bring weights "
         f"back (at {cost.HOST_BANDWIDTH / 1e9:g} and {cost.LINK_BANDWIDTH / 1e9:g} GB/s, estimates) = {hours:.0f} h"
     ]
+
+
+def _interruptible(one: Planned, recipe: Recipe, sums: Tally) -> str:
+    """Count the state of training that an interrupted run goes on from, twice while a new one is written; in words."""
+    each = one.shape.parameters() * cost.resumable(recipe.precision, recipe.engine.zero_stage)
+    sums.spare = max(sums.spare, 2 * each)
+    return f"while it trains, 2 x {gb(each)} to go on from after an interruption"
 
 
 def _score(one: Planned, n: int) -> tuple[float, str]:

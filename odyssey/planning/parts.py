@@ -42,6 +42,8 @@ class Stage:
     """Bytes of the machine's own memory, besides."""
     hours: float | None = 0
     """None where nothing is known of the device's speed."""
+    spare: int = 0
+    """Bytes on disk while it works, and not after."""
     how: tuple[str, ...] = ()
     """The arithmetic, a sentence each."""
 
@@ -85,8 +87,9 @@ class Plan:
 
     @property
     def disk(self) -> int:
-        """Bytes of results and of DVC's copies of them."""
-        return sum(stage.disk for stage in self.stages) * (2 if self.dvc_copies else 1)
+        """Bytes of results and of DVC's copies of them, and of what the neediest stage has beside its own."""
+        spare = max(stage.spare for stage in self.stages)
+        return sum(stage.disk for stage in self.stages) * (2 if self.dvc_copies else 1) + spare
 
     @property
     def fetched(self) -> int:

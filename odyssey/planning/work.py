@@ -39,6 +39,8 @@ class Tally:
 
     downloads: list[Download] = field(default_factory=list)
     disk: int = 0
+    spare: int = 0
+    """Bytes on disk for as long as a model trains."""
     tokens: int = 0
     flops: float = 0.0
     device_memory: int = 0
@@ -66,5 +68,6 @@ class Tally:
             self.device_memory,
             self.host_memory,
             self.hours,
+            self.spare,
             tuple(self.how or default),
         )

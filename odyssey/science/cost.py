@@ -214,6 +214,15 @@ def states(number: Number, zero_stage: int, offload: bool) -> States:
     return States(gpu=size + 12, held=size, backward=2 * size, step=8, host=0)
 
 
+def resumable(number: Number, zero_stage: int) -> int:
+    """Bytes on disk, for each parameter, of all that training needs to go on: weights, and AdamW's two moments.
+
+    With bfloat16, and with ZeRO, the optimiser's own float32 weights besides.
+    """
+    master = 4 if number == "bfloat16" or zero_stage else 0
+    return BYTES[number] + master + 8
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes that a run takes: its parts, and the highest sum of those that are there at once."""

@@ -14,12 +14,14 @@ from odyssey.layout import CURVES, Layout
 from odyssey.provenance import code_digest, versions
 from odyssey.science.windows import blocks
 from odyssey.settings import Settings
+from odyssey.signals import held
 from odyssey.stages.cells import chosen_models, missing_cells, split_digests
-from odyssey.stages.watching import Curves, Watch, nobody
 from odyssey.store import check_folder, new_folder, write_csv
+from odyssey.unfinished import Unfinished, resumable
+from odyssey.watching import Curves, Watch, nobody
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from odyssey.training import Trained
 
 
 def run(
@@ -40,7 +42,7 @@ def run(
 
 def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None, watch: Watch) -> None:
     chosen = settings.model(model)
-    how = {"engine": settings.adapt.engine.model_dump(), "batch_tokens": settings.evaluate.batch_tokens}
+    recipe = settings.adapt
     base = check_folder(layout.pretrained(model), "pretrain")
 
     def made_from(name: str) -> dict[str, Any]:
@@ -59,13 +61,26 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
         }
 
     for name, folder, origin in missing_cells(settings, model, domain, layout.adapted, made_from, "adapt"):
-        with watch(model, name, origin) as curves, new_folder(folder, origin, how) as temporary:
-            _adapt(settings, layout, model, name, temporary, curves)
+        with (
+            watch(model, name, origin) as watched_by,
+            resumable(layout, recipe, origin, "adapt", model, name) as kept,
+        ):
+            adapted, curves, trained = _adapt(settings, layout, model, name, watched_by, kept)
+            engine = {**recipe.engine.model_dump(), "micro_batch_size": trained.micro_batch_size}
+            how = {"engine": engine, "batch_tokens": settings.evaluate.batch_tokens}
+            with held(), new_folder(folder, origin, how) as temporary:
+                models.save(*adapted, temporary)
+                write_csv(temporary / "curves.csv", ("step", "tokens", "fraction", *CURVES), curves)
+                write_csv(temporary / "loss.csv", trained.steps[0]._fields, trained.steps)
+            del adapted
         models.free_memory()
 
 
-def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: Path, watched_by: Curves) -> None:
-    from odyssey.training import Step, n_steps, train
+def _adapt(
+    settings: Settings, layout: Layout, model: str, domain: str, watched_by: Curves, kept: Unfinished
+) -> tuple[models.Loaded, list[tuple[float, ...]], Trained]:
+    """A cell's model, the rows of its curves, and how it was trained."""
+    from odyssey.training import n_steps, train
 
     recipe, rules, chosen = settings.adapt, settings.evaluate, settings.model(model)
     context = chosen.context
@@ -80,19 +95,18 @@ def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: 
         raise OdysseyError(f"domain '{domain}': its train split is shorter than one context of {context} tokens")
     steps = n_steps(len(data), recipe)
     points = np.linspace(0, steps, recipe.curve_points).round().astype(int).tolist()
-    curves: list[tuple[Any, ...]] = []
 
-    def probe(step: int) -> None:
-        nll = [
-            scoring.token_nll(
-                network, ids[name], context, rules.batch_tokens, label=f"{model} on {domain}, {name}"
-            ).mean(dtype=float)
+    def probe(step: int) -> list[float]:
+        return [
+            float(
+                scoring.token_nll(
+                    network, ids[name], context, rules.batch_tokens, label=f"{model} on {domain}, {name}"
+                ).mean(dtype=float)
+            )
             for name in CURVES
         ]
-        curves.append((step, min(step * recipe.batch_size * context, data.size), step / steps, *map(float, nll)))
-        watched_by.point(step, curves[-1][3:])
 
-    log = train(
+    trained = train(
         network,
         data,
         recipe,
@@ -101,10 +115,12 @@ def _adapt(settings: Settings, layout: Layout, model: str, domain: str, folder: 
         label=f"{model} on {domain}",
         probe=probe,
         probe_steps=points,
-        on_step=lambda step: watched_by.step(step.step, step.nll, step.learning_rate),
+        watched_by=watched_by,
+        kept=kept,
     )
-    if curves[0][3:] == curves[-1][3:]:
+    if trained.points[0].values == trained.points[-1].values:
         raise OdysseyError(f"{model} on {domain}: training changed nothing; is the learning rate 0?")
-    models.save(network, tokenizer, folder)
-    write_csv(folder / "curves.csv", ("step", "tokens", "fraction", *CURVES), curves)
-    write_csv(folder / "loss.csv", Step._fields, log)
+    curves = [
+        (step, min(step * recipe.batch_size * context, data.size), step / steps, *nll) for step, nll in trained.points
+    ]
+    return (network, tokenizer), curves, trained

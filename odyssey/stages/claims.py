@@ -137,7 +137,9 @@ def _counts(shares: Concentration) -> dict[str, dict[float, int]]:
 def _change(settings: Settings, layout: Layout, model: str, domain: str) -> dict[str, Any]:
     """A cell's change of perplexity and of the mean NLL, with intervals over the units that are drawn again."""
     folder = layout.evaluated(model, domain)
-    units, before, after = (np.load(folder / f"{name}.npy") for name in ("units", "zero_shot", "adapted"))
+    units, before, after = (
+        np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("units", "zero_shot", "adapted")
+    )
     sums = [np.bincount(units, weights=weights) for weights in (None, before.astype(float), after.astype(float))]
     found = _interval(np.stack(sums), settings, generator(settings.seed, "claims", model, domain))
     return {
@@ -155,7 +157,9 @@ def _ends(name: str, value: float, interval: stats.Interval) -> dict[str, float]
 def _attribution(layout: Layout, model: str, domain: str) -> tuple[TokenTable, np.ndarray]:
     """The test text's token table and the class of each of its ids."""
     folder = layout.evaluated(model, domain)
-    ids, before, after = (np.load(folder / f"{name}.npy") for name in ("token_ids", "zero_shot", "adapted"))
+    ids, before, after = (
+        np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("token_ids", "zero_shot", "adapted")
+    )
     table = token_table(ids, before, after)
     known = read_frame(layout.tokens(model, domain) / "vocabulary.csv")
     return table, classes_of(table.token_id, dict(zip(known["token_id"], known["class"], strict=True)))

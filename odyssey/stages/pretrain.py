@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from odyssey import models, tokenization
 from odyssey.corpora import hub
@@ -17,7 +17,12 @@ from odyssey.science.splits import generator
 from odyssey.science.windows import blocks
 from odyssey.sections import PublishedModel, Recipe, TrainedModel
 from odyssey.settings import Settings
+from odyssey.signals import held
 from odyssey.store import check_file, missing, new_folder, prune, write_csv
+from odyssey.unfinished import Unfinished, resumable
+
+if TYPE_CHECKING:
+    from odyssey.training import Trained
 
 
 def run(settings: Settings, layout: Layout, *, model: str | None = None) -> None:
@@ -28,13 +33,18 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None) -> None
     made_from = partial(_made_from, settings, layout)
     for name, folder, origin in missing(names, layout.pretrained, made_from, "pretrain", unit="models"):
         chosen = settings.model(name)
-        how = {"engine": settings.pretrain.engine.model_dump()} if settings.pretrain else {}
-        with new_folder(folder, origin, how) as temporary:
-            if isinstance(chosen, PublishedModel):
+        if isinstance(chosen, PublishedModel):
+            with new_folder(folder, origin) as temporary:
                 _look_at(name, chosen, settings, temporary)
-            else:
-                assert settings.pretrain is not None  # Settings sees to it
-                _train(name, chosen, settings.pretrain, settings, layout, temporary)
+            continue
+        recipe = settings.pretrain
+        assert recipe is not None  # Settings sees to it
+        with resumable(layout, recipe, origin, "pretrain", name) as kept:
+            made, trained = _train(name, chosen, recipe, settings, layout, kept)
+            how = {"engine": {**recipe.engine.model_dump(), "micro_batch_size": trained.micro_batch_size}}
+            with held(), new_folder(folder, origin, how) as temporary:
+                models.save(*made, temporary)
+                write_csv(temporary / "loss.csv", trained.steps[0]._fields, trained.steps)
 
 
 def _made_from(settings: Settings, layout: Layout, model: str) -> dict[str, Any]:
@@ -75,9 +85,16 @@ def _look_at(name: str, chosen: PublishedModel, settings: Settings, folder: Path
     print(f"pretrain {name}: {models.parameters(network):,} parameters of {chosen.checkpoint}{commit}")
 
 
-def _train(name: str, chosen: TrainedModel, recipe: Recipe, settings: Settings, layout: Layout, folder: Path) -> None:
+def _train(
+    name: str,
+    chosen: TrainedModel,
+    recipe: Recipe,
+    settings: Settings,
+    layout: Layout,
+    kept: Unfinished,
+) -> tuple[models.Loaded, Trained]:
     models.quieten()
-    from odyssey.training import Step, train
+    from odyssey.training import train
 
     rows, shape = read_texts(layout.source), chosen.architecture
     tokenizer = tokenization.train_tokenizer(rows, shape.vocabulary, shape.context)
@@ -87,7 +104,7 @@ def _train(name: str, chosen: TrainedModel, recipe: Recipe, settings: Settings, 
         raise OdysseyError(f"model '{name}': the source corpus has {len(ids)} tokens, fewer than one context")
     network = models.new_model(shape, tokenizer, settings.seed)
     print(f"pretrain {name}: {models.parameters(network):,} parameters, {data.size * recipe.epochs:,} tokens")
-    steps = train(
+    trained = train(
         network,
         data,
         recipe,
@@ -95,6 +112,6 @@ def _train(name: str, chosen: TrainedModel, recipe: Recipe, settings: Settings, 
         settings.seed,
         label=f"pretrain {name}",
         shuffle=generator(settings.seed, "pretrain", name),
+        kept=kept,
     )
-    models.save(network, tokenizer, folder)
-    write_csv(folder / "loss.csv", Step._fields, steps)
+    return (network, tokenizer), trained

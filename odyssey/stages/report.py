@@ -22,7 +22,7 @@ from odyssey.reporting.drawn import draw
 from odyssey.reporting.method import method
 from odyssey.reporting.terminal import plain
 from odyssey.settings import Settings
-from odyssey.store import MANIFEST, check_folder, digest, new_folder, read_json, sha256, write_json, write_text
+from odyssey.store import check_folder, digest, new_folder, read_json, read_manifest, sha256, write_json, write_text
 
 SPLITS = ("train", "test")
 """Splits whose tokens are analysed."""
@@ -119,7 +119,7 @@ def _packages(folders: Iterable[Path]) -> dict[str, str]:
     """Package versions that the results' manifests name; several where results differ."""
     found: dict[str, set[str]] = {}
     for folder in folders:
-        for package, version in read_json(folder / MANIFEST)["made_from"].get("packages", {}).items():
+        for package, version in read_manifest(folder)["made_from"].get("packages", {}).items():
             found.setdefault(package, set()).add(version)
     return {package: ", ".join(sorted(known)) for package, known in found.items()}
 
@@ -137,7 +137,7 @@ def _claims(settings: Settings, layout: Layout, inputs: Mapping[str, str]) -> di
     """The tables of stage `claims`; raises OdysseyError if made from other results or rules than the report."""
     names = CLAIMS + (("joins",) if (layout.claims / "joins.csv").is_file() else ())
     found = {name: read_frame(layout.claims / f"{name}.csv") for name in names}
-    made = read_json(layout.claims / MANIFEST)["made_from"]
+    made = read_manifest(layout.claims)["made_from"]
     of = set(found["evidence"][["model", "domain"]].itertuples(index=False, name=None))
     cells = {(model, domain) for model in settings.models for domain in settings.adapted}
     if of != cells or _rules(made["settings"]) != _rules(settings.model_dump(mode="json")):

@@ -22,7 +22,7 @@ from odyssey.record import Record, read_rows
 from odyssey.records import cell_record, summary_record
 from odyssey.settings import Settings
 from odyssey.state import UNKNOWN
-from odyssey.store import MANIFEST, check_file, check_folder, digest, read_json
+from odyssey.store import check_file, check_folder, digest, read_json, read_manifest
 from odyssey.tracking.connection import reason, shown, store, uri
 from odyssey.tracking.flavor import MODEL, write_model
 from odyssey.tracking.runs import DIGEST
@@ -96,7 +96,7 @@ def _checkpoint(layout: Layout, model: str, domain: str | None) -> _Checkpoint:
     """A model's files, with a look at every byte."""
     folder, stage = (layout.adapted(model, domain), "adapt") if domain else (layout.pretrained(model), "pretrain")
     check_folder(folder, stage)
-    hashes, commit = read_json(folder / MANIFEST)["files"], None
+    hashes, commit = read_manifest(folder)["files"], None
     if (folder / PUBLISHED).is_file():
         about = read_json(folder / PUBLISHED)
         commit, place = about["commit"], about["checkpoint"]
@@ -168,7 +168,7 @@ def _facts(
         sha256={one.name: check_file(one.path, "sample") for one in data.values()},
         weights=checkpoint.weights,
         commit=checkpoint.commit,
-        packages=read_json(folder / MANIFEST)["made_from"].get("packages", {}),
+        packages=read_manifest(folder)["made_from"].get("packages", {}),
         run_id=run.info.run_id,
         code=f"`{commit}`{changed}",
     )

@@ -1,0 +1,108 @@
+"""Training that is not finished: its state on disk, so that a killed run goes on from there."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from odyssey.errors import OdysseyError
+from odyssey.layout import Layout
+from odyssey.sections import Recipe
+from odyssey.store import is_current, new_folder
+
+_LOCK = "lock"
+_PREFIX = "step-"
+
+
+class Unfinished:
+    """Checkpoints of one training run, a folder each of which the newest is kept.
+
+    They hold for what they were made from, byte for byte: a damaged one, or one that was begun
+    with other settings, is named, deleted and not used.
+    """
+
+    def __init__(self, folder: Path, made_from: Mapping[str, Any], minutes: float) -> None:
+        self._folder = folder
+        self._made_from = dict(made_from)
+        self._seconds = 60 * minutes
+        self._saved = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the last one, or the start, is so long ago that one is to be written."""
+        return time.monotonic() - self._saved >= self._seconds
+
+    def begun(self) -> bool:
+        """Whether there is a checkpoint."""
+        return bool(self._all())
+
+    def put_off(self) -> None:
+        """Have the next one due when it would be if one was written now."""
+        self._saved = time.monotonic()
+
+    def save(self, place: str, write: Callable[[Path], object]) -> None:
+        """Have `write` fill a checkpoint's folder, then delete the older ones; a failed one leaves them.
+
+        `place` says how far training is; of two it is the greater one, as text, that is newer.
+        """
+        folder = self._folder / f"{_PREFIX}{place}"
+        if not folder.exists():  # else it holds the same: nothing has been done since
+            with new_folder(folder, self._made_from) as temporary:
+                write(temporary)
+        for other in self._all():
+            if other != folder:
+                shutil.rmtree(other)
+        self.put_off()
+
+    def newest(self) -> Path | None:
+        """The checkpoint to go on from, if there is one that holds."""
+        for folder in reversed(self._all()):
+            if is_current(folder, self._made_from):
+                return folder
+            print(f"{folder}: not used, as it is damaged or was begun with other settings, texts or code; deleted")
+            shutil.rmtree(folder)
+        return None
+
+    def _all(self) -> list[Path]:
+        return sorted(self._folder.glob(f"{_PREFIX}*"))
+
+
+@contextmanager
+def unfinished(folder: Path, made_from: Mapping[str, Any], minutes: float) -> Iterator[Unfinished]:
+    """A run's checkpoints in `folder`, one every so many minutes, for as long as the block lasts.
+
+    They are deleted once the block is done; they stay if it ends by an exception.
+    Raises OdysseyError if another process trains the same.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OdysseyError(f"{folder}: another process trains this now; wait until it is done, or end it") from None
+        for left in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            shutil.rmtree(left)
+        state = Unfinished(folder, made_from, minutes)
+        try:
+            yield state
+        except BaseException:
+            if not state.begun():
+                shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+
+
+def resumable(
+    layout: Layout, recipe: Recipe, made_from: Mapping[str, Any], *run: str
+) -> AbstractContextManager[Unfinished]:
+    """`unfinished` of a stage's run, which is named by stage, model and what else tells it apart.
+
+    To be left after the result is in its place: else an interruption between the two would lose both.
+    """
+    # What else decides whether an engine can read what another one wrote.
+    engine = recipe.engine.model_dump(include={"zero_stage", "offload_optimizer"})
+    return unfinished(layout.unfinished(*run), {**made_from, "engine": engine}, recipe.engine.checkpoint_minutes)
