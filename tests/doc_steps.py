@@ -32,6 +32,7 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "make check": ".ci/run",
     "make smoke": ".ci/run",
+    "odyssey verify": "tests/test_verify.py: what is recorded is of the mini-study, which a tiny one is not",
     "make bench": "takes an hour and a quiet machine; tests/test_benchmarks.py tests what its scripts share",
     CONSENTING.format("gpt2-small"): f"{PAPER}gpt2_on_openwebtext_by_dvc_repro",
     CONSENTING.format("gpt2-large"): f"{PAPER}larger_gpt2_on_openwebtext",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
+import socket
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +16,8 @@ import pytest
 from published import CELL, CELLS, fill, made_from, runs, study, train
 
 from odyssey.cell_results import CURVE_METRICS, TRAINED, trained
-from odyssey.tracking import live, publication
+from odyssey.errors import OdysseyError
+from odyssey.tracking import connection, live, publication
 from odyssey.tracking.live import Live
 from odyssey.tracking.runs import DIGEST
 from odyssey.tracking.views import CURRENT
@@ -122,3 +129,126 @@ def test_under_mlflow_run_its_run_gets_the_curves(
     monkeypatch.setenv("DVC_ROOT", str(Path.cwd()))
     train(settings, layout)
     assert len(runs(client, "entry")) == 1
+
+
+# --- training that goes on where it was interrupted
+
+
+def steps(client: MlflowClient, run_id: str, key: str) -> list[int]:
+    return [point.step for point in client.get_metric_history(run_id, key)]
+
+
+def test_training_that_goes_on_tells_all_of_its_curves_once(client: MlflowClient, tmp_path: Path) -> None:
+    settings, layout = study("going on"), fill(tmp_path, study("any"))
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, layout, upto=2)
+    with Live(settings)(*CELL, made_from(layout)) as curves:
+        for step in range(1, 1201):  # at once, as those from before the interruption are
+            curves.step(step, 2.5, 1e-3)
+    (run,) = runs(client, "going on")
+    assert run.info.status == "FINISHED"
+    assert sorted(steps(client, run.info.run_id, "nll/train")) == list(range(1, 1201))
+
+
+def test_the_run_of_mlflow_run_gets_no_step_twice_and_all_in_the_end(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, layout = study("any"), fill(tmp_path, study("any"))
+    parent = client.create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", parent)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, layout, upto=2)
+    assert steps(client, parent, "nll/train") == [1, 2]
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, layout, upto=4)
+    assert sorted(steps(client, parent, "nll/train")) == [1, 2, 3, 4]
+    # The store was gone when the rest was told.
+    publication.log_entry_point(settings, layout, *CELL)
+    assert sorted(steps(client, parent, "nll/train")) == [1, 2, 3, 4, 5]
+    assert len(steps(client, parent, "nll/test")) == settings.adapt.curve_points
+    publication.log_entry_point(settings, layout, *CELL)
+    assert len(steps(client, parent, "nll/train")) == 5
+    assert len(steps(client, parent, "Change")) == 1
+
+
+# --- stores that fail
+
+
+def test_a_completion_killed_at_its_first_request_is_made_again(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient as Class
+
+    settings, layout = study("half"), fill(tmp_path, study("any"))
+    train(settings, layout)
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for request in ("update_run", "set_tag", "log_batch"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Class, request, die)
+            with pytest.raises(KeyboardInterrupt):
+                publication.publish(settings, layout)
+    publication.publish(settings, layout)
+    found = runs(client, "half")
+    assert len(found) == len(CELLS) + 1
+    assert all("Change" in run.data.metrics for run in found if "domain" in run.data.tags)
+    assert {run.info.status for run in found} == {"FINISHED"}
+
+
+def test_a_store_that_another_command_uses_is_tried_again_later(
+    store: Path,
+    client: MlflowClient,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings, layout = study("in use"), fill(tmp_path, study("any"))
+    monkeypatch.setattr(live, "PATIENCE", 0.2)
+    watch = Live(settings)
+    with (store / "mlflow.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        begun = time.monotonic()
+        for _ in range(3):
+            with watch(*CELL, made_from(layout)) as curves:
+                curves.step(1, 2.5, 1e-3)
+        assert time.monotonic() - begun < 2
+    assert capsys.readouterr().err.count("another command uses sqlite:///mlflow.db") == 1
+    assert runs(client, "in use") == []
+    monkeypatch.setattr(watch, "_next_try", time.monotonic())
+    with watch(*CELL, made_from(layout)) as curves:
+        curves.step(1, 2.5, 1e-3)
+    (run,) = runs(client, "in use")
+    assert (run.info.status, steps(client, run.info.run_id, "nll/train")) == ("FINISHED", [1])
+
+
+def test_a_store_locked_by_another_program_is_named_and_waited_for_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "held.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
+    monkeypatch.setattr(connection, "FIRST_ANSWER", 0.2)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TABLE theirs (x)")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(OdysseyError, match=r"held\.db: locked by another program for 0\.2 s"):
+            publication.publish(study("any"), fill(tmp_path, study("any")))
+
+
+def test_a_server_that_accepts_and_never_answers_costs_its_patience_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings, layout = study("deaf"), fill(tmp_path, study("any"))
+    monkeypatch.setattr(live, "PATIENCE", 1.0)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        watch, begun = Live(settings), time.monotonic()
+        for _ in range(2):
+            with watch(*CELL, made_from(layout)) as curves:
+                curves.point(0, [3.0, 2.0, 1.0])
+        assert 0.9 < time.monotonic() - begun < 3
+    assert capsys.readouterr().err.count("not usable as an MLflow store") == 1
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ

@@ -309,8 +309,8 @@ def test_entry_points_quote_their_parameters() -> None:
 
 def relink(folder: Path, **made_from: Any) -> None:
     """Give a folder another origin."""
-    held = read_json(folder / MANIFEST)
-    write_json(folder / MANIFEST, {**held, "made_from": made_from})
+    with new_folder(folder, made_from) as new:
+        shutil.copytree(folder, new, dirs_exist_ok=True)
 
 
 def test_an_evaluation_of_an_earlier_adaptation_is_refused(layout: Layout) -> None:

@@ -9,7 +9,7 @@ import click
 from odyssey import announce
 from odyssey.cli.common import inputs, main
 from odyssey.cli.completing import complete_gpus, complete_models, complete_studies
-from odyssey.cli.terminal import say
+from odyssey.cli.terminal import paint, say
 from odyssey.progress import doing
 
 
@@ -82,3 +82,28 @@ def plan(context: click.Context, study: str | None, gpu: str | None, as_json: bo
     with doing("looking at the hub and at this machine"):
         text = describe(settings, layout, gpu, as_json, context.obj["params"].parent)
     click.echo(text)
+
+
+@main.command(short_help="Compare the results with those recorded.")
+@click.option("--record", is_flag=True, help="Record the results as those to be compared with.")
+@click.pass_context
+def verify(context: click.Context, record: bool) -> None:
+    """Compare a finished study's numbers with those that were recorded of it, within stated tolerances.
+
+    Prints by quantity how many are the same bits, the greatest difference and its tolerance, then
+    each number beyond. Exit status 1 if there is one. The reference is studies/reference/STUDY.json.
+
+    Example: odyssey verify
+    """
+    settings, layout = inputs(context)
+    root = context.obj["params"].parent
+    from odyssey import verification
+
+    file = verification.reference_file(settings, root)
+    say(f"{'record' if record else 'compare'} study '{settings.study}', seed {settings.seed}, {file}")
+    if record:
+        click.echo(f"recorded in {verification.record(settings, layout, root)}")
+        return
+    outcome = verification.verify(settings, layout, root)
+    click.echo(paint(outcome.text, {"BEYOND": "red", "same": "green", "within": "green"}))
+    context.exit(0 if outcome.holds else 1)

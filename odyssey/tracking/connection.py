@@ -6,10 +6,11 @@ import fcntl
 import logging
 import os
 import re
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -22,14 +23,17 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.0
 """Seconds of waiting for another process of which nothing is said."""
+FIRST_ANSWER = 20
+"""Seconds that a store has for its first answer; a server is asked twice. Later requests may carry large files."""
 
 
 @contextmanager
-def store() -> Iterator[MlflowClient]:
+def store(patience: float | None = None) -> Iterator[MlflowClient]:
     """A client for the store, which it initialises; one process of this folder at a time.
 
     Processes that initialise one sqlite file together break it for good, and two that
-    publish the same results together would publish them twice.
+    publish the same results together would publish them twice. With `patience` such a process is
+    waited for no longer than so many seconds.
 
     Raises OdysseyError naming the address if it cannot be used, or fails inside of the block.
     """
@@ -39,20 +43,20 @@ def store() -> Iterator[MlflowClient]:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     # A server that does not answer is reported after seconds, not after four minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    with _locked((database(uri()) or root() / "mlflow.db").with_suffix(".lock")):
+    with _locked((database(uri()) or root() / "mlflow.db").with_suffix(".lock"), patience):
         import mlflow
         from mlflow.exceptions import MlflowException
 
-        # How it makes its tables is of no interest on every first run.
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        # How it makes its tables is of no interest on every first run, and what fails is raised, too.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         try:
-            client = mlflow.MlflowClient(tracking_uri=uri())
-            client.search_experiments(max_results=1)
+            with limits(FIRST_ANSWER if patience is None else patience, 1 if patience is None else 0):
+                client = mlflow.MlflowClient(tracking_uri=uri())
+                client.search_experiments(max_results=1)
+        except OdysseyError:
+            raise
         except Exception as error:
-            raise OdysseyError(
-                f"{shown(uri())}: not usable as an MLflow store ({reason(error)}); correct MLFLOW_TRACKING_URI, or "
-                "move a damaged file away and run `odyssey track`: all results are under data/"
-            ) from None
+            raise _unusable(error) from None
         try:
             yield client
         except MlflowException as error:
@@ -60,8 +64,57 @@ def store() -> Iterator[MlflowClient]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file, alone; says what it waits for if that takes long."""
+def limits(seconds: float, retries: int = 0) -> Iterator[None]:
+    """Requests inside end after so long: a server's with its answer or an error, and again at each retry.
+
+    An sqlite file's do if another program holds it only for a while: MLflow itself would wait for
+    20 seconds with each request. Raises OdysseyError if it is held for longer now.
+    """
+    _check_free(seconds)
+    told = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(seconds))), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries)}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _check_free(seconds: float) -> None:
+    """Raise OdysseyError if an sqlite store cannot be written, or another program holds it locked for so long."""
+    file = database(uri())
+    if file is None or not file.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(file, timeout=seconds, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        if "locked" not in str(error):
+            raise _unusable(error) from None
+        raise OdysseyError(
+            f"{shown(uri())}: locked by another program for {seconds:g} s; end that, then run `odyssey track`: "
+            "all results are under data/"
+        ) from None
+
+
+def _unusable(error: Exception) -> OdysseyError:
+    return OdysseyError(
+        f"{shown(uri())}: not usable as an MLflow store ({reason(error)}); correct MLFLOW_TRACKING_URI, or "
+        "move a damaged file away and run `odyssey track`: all results are under data/"
+    )
+
+
+@contextmanager
+def _locked(path: Path, patience: float | None = None) -> Iterator[None]:
+    """Hold the lock file, alone; says what it waits for if that takes long.
+
+    Raises OdysseyError if the file cannot be made, or is held for longer than `patience` seconds.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
@@ -71,9 +124,11 @@ def _locked(path: Path) -> Iterator[None]:
             "correct MLFLOW_TRACKING_URI, or run where you may write"
         ) from None
     with file:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + (PATIENCE if patience is None else patience)
         while not _take(file):
             if time.monotonic() >= end:
+                if patience is not None:
+                    raise OdysseyError(f"another command uses {shown(uri())}")
                 print(f"waiting for another command that uses {shown(uri())}", file=sys.stderr, flush=True)
                 fcntl.flock(file, fcntl.LOCK_EX)
                 break

@@ -112,7 +112,10 @@ def log_entry_point(settings: Settings, layout: Layout, model: str, domain: str)
         held = client.get_run(run_id)
         logged = held.data.tags.get("mlflow.loggedArtifacts", "[]")
         record.tables = {name: table for name, table in record.tables.items() if f'"{name}"' not in logged}
-        runs.fill(client, run_id, record, state(root(), settings.study), without=held.data.metrics)
+        # By step, too: a store that failed while the model trained has the beginning of the curves.
+        there = runs.points(client, run_id)
+        record.metrics = [metric for metric in record.metrics if (metric.key, metric.step) not in there]
+        runs.fill(client, run_id, record, state(root(), settings.study))
 
 
 def evidence(study: str, settings: str, folder: Path) -> list[Path]:
@@ -220,9 +223,9 @@ def _publish(client: MlflowClient, experiment: str, record: Record, digest: str,
     run = begun[0]
     held.live[record.tags[TRAINED]].remove(run)
     run_id = str(run.info.run_id)
-    # From here on it counts as a publication: if this is killed, it is made again from the files.
-    client.set_tag(run_id, DIGEST, digest)
+    # Unfinished before it counts as a publication: wherever this is killed, it is made again from the files.
     client.update_run(run_id, status="RUNNING")
+    client.set_tag(run_id, DIGEST, digest)
     runs.fill(client, run_id, record, now, without=CURVE_METRICS)
     client.set_terminated(run_id, "FINISHED", end_time=run.info.end_time)
     return run_id

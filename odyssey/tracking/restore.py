@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ def commands(run_id: str, into: Path | None = None) -> list[list[str]]:
         run = find_run(client, run_id)
         held = {Path(entry.path).name for entry in client.list_artifacts(run_id, PROVENANCE)}
     commit = run.data.tags.get("git_commit", UNKNOWN)
-    if commit == UNKNOWN:
+    if not re.fullmatch("[0-9a-f]{40,64}", commit):  # what else a store says would be an option of git's
         raise OdysseyError(f"run '{run_id}': it names no commit, as it was not made in a git checkout by odyssey")
     if LOCK not in held:
         raise OdysseyError(f"run '{run_id}': its artifacts have no {PROVENANCE}/{LOCK}, so its data are not known")

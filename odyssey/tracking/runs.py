@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from odyssey.cell_results import CURVE_METRICS
 from odyssey.record import Metric, Record
 from odyssey.state import DIFF, UNKNOWN, State
 
@@ -89,6 +90,14 @@ def log(
         batch = [values.popleft() for _ in range(min(room, len(values)))]
         client.log_batch(run_id, metrics=batch, params=some, tags=told)
         told = []
+
+
+def points(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
+    """The metrics that a run has, by name and step."""
+    held = client.get_run(run_id).data.metrics
+    curves = [name for name in CURVE_METRICS if name in held]
+    found = {(name, point.step) for name in curves for point in client.get_metric_history(run_id, name)}
+    return found | {(name, 0) for name in held if name not in curves}
 
 
 def state_tags(state: State) -> dict[str, str]:
