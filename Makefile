@@ -1,7 +1,7 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test smoke check bench ui clean
+.PHONY: help reproduce test smoke faults check audit bench ui clean
 
 PYTHON ?= python3.11
 PORT ?= 5000
@@ -21,6 +21,9 @@ PEERS := benchmarks/.venv/installed-$(firstword $(shell (cat requirements.lock b
 BESIDE_PEERS := scoring training frechet
 BY_THEMSELVES := moments embedding tokens sampling startup dvc_overhead study growth
 
+# The auditor's environment, likewise.
+AUDITOR := .venv-audit/installed-$(firstword $(shell (cat requirements-audit.txt && pwd) | cksum))
+
 reproduce: $(STAMP) ## run the study of params.yaml, publish it to MLflow, print its headline table
 	dvc repro
 	odyssey track
@@ -32,12 +35,23 @@ test: $(STAMP) ## run the tests
 	pytest
 
 smoke: $(STAMP) ## run the slow tests: pipeline, paper's studies, documents' commands, pages in a browser
-	pytest -m slow -s
+	pytest -m slow -s --ignore=tests/faults
+
+faults: $(STAMP) ## kill stages, fill disks, take away memory and MLflow; print what came of it
+	pytest -m slow tests/faults
 
 check: $(STAMP) ## check style and types
 	ruff check
 	ruff format --check
 	mypy
+
+# Strict: a package that could not be looked up is an error, too, and no all-clear.
+audit: $(AUDITOR) ## ask PyPI for known vulnerabilities of what requirements.lock names
+	@$(dir $(AUDITOR))bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict \
+	  --progress-spinner off $(AUDIT) || { \
+	  echo "error: not clear. Packages listed above with an ID have a known vulnerability: put the fixed version into" \
+	    "requirements.lock. Anything else: PyPI's data could not be had, so nothing is known; try again with network," \
+	    "or ask OSV: make audit AUDIT='--vulnerability-service osv'" >&2; exit 1; }
 
 bench: $(STAMP) $(PEERS) ## run the benchmarks against their peers, write docs/benchmarks.md
 	@for name in $(BESIDE_PEERS); do echo "$$name"; $(dir $(PEERS))bin/python benchmarks/$$name.py || exit 1; done
@@ -73,4 +87,10 @@ $(PEERS):
 	$(PYTHON) -m venv benchmarks/.venv
 	benchmarks/.venv/bin/python -m pip install --disable-pip-version-check $$(grep -E '^(pip|setuptools|wheel)==' requirements.lock)
 	benchmarks/.venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation -r benchmarks/requirements.txt
+	@touch $@
+
+$(AUDITOR):
+	rm -rf .venv-audit
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --disable-pip-version-check --no-deps -r requirements-audit.txt
 	@touch $@

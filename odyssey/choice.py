@@ -13,11 +13,13 @@ from typing import Literal
 
 import yaml
 
+from odyssey import yaml_files
+from odyssey.complaints import printable
 from odyssey.corpora import documents
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.science.perplexity import Score
-from odyssey.sections import NAME
+from odyssey.sections import NAME, check_name
 from odyssey.settings import SELECTIONS, STUDIES, Settings, load_choice, load_settings, studies, study_file
 from odyssey.store import check_folder, read_json, write_text
 
@@ -36,6 +38,9 @@ def use(params: Path, study: str | None, accept_licenses: bool = False) -> None:
     text = _set(params, params.read_text(encoding="utf-8"), "study", settings.study)
     if accept_licenses:
         text = _set(params, text, "accept_licenses", "true")
+    wanted = load_choice(params).model_dump() | {"study": settings.study}
+    if yaml_files.parse(text, str(params)) != wanted | ({"accept_licenses": True} if accept_licenses else {}):
+        raise OdysseyError(f"{params}: no line 'study: NAME' to write to; write each key and its value on a line")
     write_text(params, text)
     if absent := _absent_stages(params.parent, settings.study):
         print(f"looking in DVC's cache for what is not here: {', '.join(absent)}", flush=True)
@@ -48,19 +53,23 @@ def _absent_stages(root: Path, study: str) -> list[str]:
     lock = root / "dvc.lock"
     if not lock.is_file():
         return []
-    stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
-    return [
-        name
-        for name, stage in stages.items()
-        if name.endswith(f"@{study}") and not all((root / out["path"]).exists() for out in stage.get("outs", ()))
-    ]
+    try:
+        # Not by `yaml_files`: DVC writes it, and it grows with the studies.
+        stages = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {})
+        return [
+            name
+            for name, stage in stages.items()
+            if name.endswith(f"@{study}") and not all((root / out["path"]).exists() for out in stage.get("outs", ()))
+        ]
+    except (UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError):
+        raise OdysseyError(f"{lock}: not as DVC writes it; `git checkout dvc.lock`, or delete it") from None
 
 
 def listing(params: Path) -> str:
     """The studies there are, the one in use marked, each with the first line of what its file says."""
     used = load_choice(params).study
     names = studies(params.parent)
-    width = max(map(len, names))
+    width = max(map(len, names), default=0)
     lines = (f"{name:<{width}}  {_about(study_file(name, params.parent))}".rstrip() for name in names)
     return "\n".join(f"{'*' if name == used else ' '} {line}" for name, line in zip(names, lines, strict=True))
 
@@ -68,11 +77,15 @@ def listing(params: Path) -> str:
 def _about(file: Path) -> str:
     """The first sentence of the comment that a study's file begins with."""
     lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    for line in text.splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# "))
-    return re.split(r"[.?]\s", " ".join(lines), maxsplit=1)[0]
+    return printable(re.split(r"[.?]\s", " ".join(lines), maxsplit=1)[0])
 
 
 def _set(params: Path, text: str, key: str, value: str) -> str:
@@ -95,6 +108,10 @@ def select(
     """
     if not re.fullmatch(NAME, name):
         raise OdysseyError(f"'{name}' cannot be a selection's name: letters, digits, '_', '.' and '-' only")
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise OdysseyError(str(error)) from None
     if by != "change" and model is not None:
         raise OdysseyError(f"--model goes with --by change; the {by} of a domain is the same for every model")
     path = root / STUDIES / SELECTIONS / f"{name}.yaml"

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Tag, ValidationError
 
 from odyssey.errors import OdysseyError
-from odyssey.sections import NAME, SHA256
+from odyssey.sections import LINE, MODULE, NAME, PLACE, REVISION, SHA256
 
 S = TypeVar("S", bound=BaseModel)
 
 SHOWN = 20
 """Valid names that an error lists at most."""
 
+LONGEST = 200
+"""Characters of a text that an error quotes."""
+
 PATTERNS = {
     NAME: "a name has letters, digits, '_', '.' and '-' only, and begins with a letter or digit",
     SHA256: "a sha256 has 64 hexadecimal digits",
+    MODULE: "a module is named as in `import`: letters, digits and '_', joined by '.'",
+    REVISION: "a revision is a commit, branch or tag: letters, digits, '_', '.', '/', '+' and '-'",
+    LINE: "control characters, which do not show, are not allowed here",
+    PLACE: "control characters and any of <>|` are not allowed here",
 }
+
+
+def printable(text: str, most: int = LONGEST) -> str:
+    """A text as one line that does nothing to a terminal: what does not show is escaped, a long middle left out."""
+    one_line = re.sub(r"\s*[\r\n]\s*", " ", text.strip())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one_line)
+    return shown if len(shown) <= most else f"{shown[: most // 2]}...{shown[-most // 2 :]}"
 
 
 def validate_as(kind: type[S], raw: Any, origin: str) -> S:
@@ -29,7 +44,9 @@ def validate_as(kind: type[S], raw: Any, origin: str) -> S:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        raise OdysseyError(f"{origin}: {_explain(error, kind)}") from None
+        raise OdysseyError(f"{origin}: {printable(_explain(error, kind), LONGEST * 3)}") from None
+    except RecursionError:
+        raise OdysseyError(f"{origin}: nested too deeply; write it flatter") from None
 
 
 def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
@@ -60,7 +77,11 @@ def _shown(value: Any) -> str:
     """What was found, where it says something."""
     if isinstance(value, dict | BaseModel):
         return ""
-    return f" (found {value!r})" if isinstance(value, str | int | float | bool) else f" (found {type(value).__name__})"
+    if isinstance(value, int) and value.bit_length() > LONGEST:
+        return f" (found a number of {value.bit_length():,} bits)"
+    if isinstance(value, str):
+        return f" (found {printable(value, 80)!r})"
+    return f" (found {value!r})" if isinstance(value, int | float | bool) else f" (found {type(value).__name__})"
 
 
 def _locate(section: Any, loc: Iterable[int | str]) -> tuple[list[str], list[str]]:

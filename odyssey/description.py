@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from odyssey.claims import WORSE
-from odyssey.reporting.words import listed, number, signed
+from odyssey.reporting.words import code, listed, number, plain, signed
 from odyssey.settings import Settings
 from odyssey.tracking import views
 
@@ -140,7 +140,7 @@ def _worst_by_model(headline: Sequence[Row], top_tokens: Sequence[Row], places: 
         table = _link("all its tokens", places.cell(worst, TOKEN_TABLE))
         noise = "" if worst["outcome"] == WORSE else f" ({worst['outcome']})"
         domain = _link(worst["domain"], places.cell(worst))
-        yield f"**{_plain(model)}** came off worst on {domain}: {_change(worst)}{noise}{through} ({table})."
+        yield f"**{plain(model)}** came off worst on {domain}: {_change(worst)}{noise}{through} ({table})."
 
 
 def _change(row: Row) -> str:
@@ -158,25 +158,25 @@ def _counts(headline: Sequence[Row]) -> Iterator[str]:
         told = []
         for portion in dict.fromkeys(row["portion"] for row in headline):
             own = [row for row in headline if (row["model"], row["portion"]) == (model, portion)]
-            told.append(f"{sum(row['outcome'] == WORSE for row in own)} of {len(own)} {portion} domains")
-        yield f"- {_plain(model)}: {listed(told)} got worse beyond noise"
+            told.append(f"{sum(row['outcome'] == WORSE for row in own)} of {len(own)} {plain(portion)} domains")
+        yield f"- {plain(model)}: {listed(told)} got worse beyond noise"
 
 
 def _verdicts(claims: Sequence[Row]) -> Iterator[str]:
     """A line for each claim with its verdict by model."""
     for claim in dict.fromkeys(row["claim"] for row in claims):
         own = [row for row in claims if row["claim"] == claim]
-        told = "; ".join(f"{_plain(row['model'])}: {row['verdict']}" for row in own)
+        told = "; ".join(f"{plain(row['model'])}: {row['verdict']}" for row in own)
         yield f"- {claim} {own[0]['statement']}: {told}"
 
 
 def _table_row(row: Row, places: Places | None) -> str:
-    domain = _link(row["domain"], places.cell(row)) if places else _plain(row["domain"])
+    domain = _link(row["domain"], places.cell(row)) if places else plain(row["domain"])
     ends = f",{BLANK}".join(_short(row[key], "+") for key in ("change_low", "change_high") if row[key])
     change = _short(row["change"], "+") + (f"{BLANK}[{ends}]" if ends else "")
     before, after, mmd, fd = (_short(row[key]) for key in ("zero_shot", "adapted", "mmd", "fd"))
-    cells = "".join(f"{GAP}{text}|" for text in (row["portion"], before, after, change, mmd, fd))
-    return f"|{_plain(row['model'])}|{domain}|{cells}"
+    cells = "".join(f"{GAP}{text}|" for text in (plain(row["portion"]), before, after, change, mmd, fd))
+    return f"|{plain(row['model'])}|{domain}|{cells}"
 
 
 def _short(text: str, sign: str = "") -> str:
@@ -205,16 +205,9 @@ def _image(path: str, places: Places) -> str:
 
 
 def _link(text: str, address: str) -> str:
-    return f"[{_plain(text)}]({address})"
-
-
-def _plain(text: str) -> str:
-    """A name as it is: an underscore is no emphasis."""
-    return text.replace("_", "\\_")
+    return f"[{plain(text)}]({address})"
 
 
 def _code(token: str) -> str:
-    """A token, blanks visible, as code; one that holds backticks needs a longer fence."""
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", token)), default=0))
-    space = " " if "`" in token else ""
-    return f"{fence}{space}{token.replace(' ', '␣')}{space}{fence}"
+    """A token, blanks visible, as code."""
+    return code(token.replace(" ", "␣"))

@@ -6,12 +6,15 @@ import importlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from odyssey.allocation import fitting
+from odyssey.complaints import printable
 from odyssey.corpora import hub
 from odyssey.errors import OdysseyError
 from odyssey.progress import doing
@@ -86,10 +89,16 @@ def _load(name: str, folder: Path, found: str, precision: Precision) -> Encoder:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     # use_safetensors: nothing but the file that was checked; local_files_only: nothing is fetched.
     weights = {"dtype": torch.float32, "use_safetensors": True}
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False, "model_kwargs": weights}
     try:
-        model = SentenceTransformer(str(folder), device=device, local_files_only=True, model_kwargs=weights)
+        model = SentenceTransformer(str(folder), device=device, **options)
     except Exception as error:  # whatever a damaged folder makes three libraries raise
-        first = str(error).strip().partition("\n")[0]
+        first = printable(str(error).strip().partition("\n")[0])
+        if "trust_remote_code" in str(error):
+            raise OdysseyError(
+                f"encoder '{name}' cannot be loaded without code of its own, and no code of an encoder is run; "
+                "take another one"
+            ) from error
         raise OdysseyError(f"encoder '{name}' cannot be loaded from {folder}: {first}; fetch it again") from error
     return Encoder(name, found, model.eval(), precision)
 
@@ -118,15 +127,21 @@ def encode(
     device = encoder.model.device.type
     if device == "cpu":
         budget = min(budget, CPU_TOKENS)
+
+    def vectors(some: list[str]) -> np.ndarray:
+        found: np.ndarray = encoder.model.encode(
+            some,
+            batch_size=len(some),
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        return found
+
+    fit = fitting(vectors, "rows")
     with torch.autocast(device, torch.bfloat16, enabled=encoder.precision == "bfloat16"):
         for batch in batches(lengths, budget):
-            x[batch] = encoder.model.encode(
-                [rows[place] for place in batch],
-                batch_size=len(batch),
-                normalize_embeddings=True,
-                convert_to_numpy=True,
-                show_progress_bar=False,
-            )
+            x[batch] = fit([rows[place] for place in batch])
             advance(len(batch))
     if not np.isfinite(x).all():
         raise OdysseyError(f"encoder '{encoder.name}' gives NaN or infinity: its weights are damaged; fetch it again")
@@ -175,6 +190,8 @@ def encoder_folder(name: str, revision: str | None = None) -> Path:
     if name.startswith(_PACKAGE):
         module = name.removeprefix(_PACKAGE)
         try:
+            # Only of a package that was installed as such: not any module, nor a file of this folder.
+            distribution(module)
             return Path(importlib.import_module(module).get_model_path())
         except (ImportError, ValueError, AttributeError):
             raise OdysseyError(
@@ -192,12 +209,15 @@ def _check_weights(folder: Path, expected: str | None) -> str:
     """The sha256 of the weights in an encoder's folder, after comparing it with the expected one."""
     try:
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        weights = folder / modules[0]["path"] / "model.safetensors"
+        parts = [(str(module["path"]), module.get("type")) for module in modules]
+        weights = folder / parts[0][0] / "model.safetensors"
     except OSError:
         # Without it sentence-transformers would make up a pooling for any language model.
         raise OdysseyError(f"{folder}: holds no readable modules.json, so it is no sentence encoder") from None
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise OdysseyError(f"{folder / 'modules.json'}: damaged; fetch the encoder again") from None
+    for path, kind in parts:
+        _check_part(folder, path, kind)
     if not weights.is_file():
         raise OdysseyError(f"{weights}: no such file; the encoder's weights must be in safetensors form")
     found = file_sha256(weights)
@@ -207,3 +227,18 @@ def _check_weights(folder: Path, expected: str | None) -> str:
             "install or fetch the encoder again, or mend embed.sha256"
         )
     return found
+
+
+def _check_part(folder: Path, path: str, kind: object) -> None:
+    """Raises OdysseyError for a part of an encoder that would run code of its own, or comes in pickled form."""
+    listed = folder / "modules.json"
+    if kind is not None and not str(kind).startswith("sentence_transformers."):
+        raise OdysseyError(
+            f"{listed}: part '{printable(str(kind))}' is not of sentence-transformers, and no code of an encoder is "
+            "run; take another encoder"
+        )
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise OdysseyError(f"{listed}: path '{printable(path)}' leads out of the folder; take another encoder")
+    pickled = folder / path / "pytorch_model.bin"
+    if pickled.is_file() and not pickled.with_name("model.safetensors").is_file():
+        raise OdysseyError(f"{pickled}: pickled weights are never read; convert them to model.safetensors")

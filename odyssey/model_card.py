@@ -15,6 +15,7 @@ from odyssey.claims import WORSE
 from odyssey.layout import SOURCE
 from odyssey.model_terms import corpora, kind, repository, terms
 from odyssey.record import Data
+from odyssey.reporting.words import code, plain
 from odyssey.science.perplexity import Score
 from odyssey.sections import PublishedModel, Recipe
 from odyssey.settings import Settings
@@ -56,7 +57,7 @@ class Facts:
 def markdown(facts: Facts, load: str, store: str) -> str:
     """The whole card, with the metadata that the hub reads on top; `load` is the model's address in the `store`."""
     metadata = yaml.safe_dump(_metadata(facts), sort_keys=False)
-    return "\n".join([f"---\n{metadata}---\n\n# {facts.name}\n", *_parts(facts, load, store)])
+    return "\n".join([f"---\n{metadata}---\n\n# {plain(facts.name)}\n", *_parts(facts, load, store)])
 
 
 def description(facts: Facts, load: str, store: str, most: int) -> str:
@@ -105,7 +106,7 @@ def _opening(facts: Facts) -> Iterator[str]:
     yield ""
     size = f"{next(iter(facts.scores.values()))['parameters']:,} parameters, context of {chosen.context} tokens"
     if isinstance(chosen, PublishedModel):
-        what = f"`{chosen.checkpoint}`" + (f" at commit `{facts.commit}`" if facts.commit else "")
+        what = code(chosen.checkpoint) + (f" at commit `{facts.commit}`" if facts.commit else "")
     else:
         what = f"`{facts.model}`, a GPT-2 trained from scratch on the study's source corpus"
     what += f" ({size})"
@@ -147,7 +148,7 @@ def _measured(facts: Facts) -> Iterator[str]:
     yield f"- On: the test split of `{facts.domain}`, {after.tokens:,} tokens scored, {after.bytes:,} bytes"
     yield (
         f"- Distance of its train split to the source corpus: MMD {float(far['mmd']):.4f}, FD {float(far['fd']):.4f} "
-        f"({int(far['n_target']):,} and {int(far['n_source']):,} texts, embedded by {settings.embed.encoder})"
+        f"({int(far['n_target']):,} and {int(far['n_source']):,} texts, embedded by {code(settings.embed.encoder)})"
     )
     yield ""
     yield _method(facts, scores)
@@ -164,8 +165,9 @@ def _measured_base(facts: Facts) -> Iterator[str]:
 
 def _method(facts: Facts, scores: Mapping[str, Any]) -> str:
     """How the numbers came about."""
+    separator = code(repr(scores["separator"]))
     return (
-        f"Perplexity is exp(sum of NLL / tokens), natural logarithm: rows joined with {scores['separator']!r}, "
+        f"Perplexity is exp(sum of NLL / tokens), natural logarithm: rows joined with {separator}, "
         f"tokenised once without special tokens, scored in consecutive windows of {scores['context']} tokens that "
         f"overlap by one (each token but the first is scored once), in {facts.settings.evaluate.precision}. It is per "
         "token, so comparable between models with this tokenizer only; bits per byte is between all."
@@ -208,7 +210,7 @@ def _limits(facts: Facts) -> str:
 def _made_from(facts: Facts) -> Iterator[str]:
     settings, chosen = facts.settings, facts.settings.model(facts.model)
     if isinstance(chosen, PublishedModel):
-        where = f"`{chosen.checkpoint}`" + (f", revision `{chosen.revision}`" if chosen.revision else "")
+        where = code(chosen.checkpoint) + (f", revision `{chosen.revision}`" if chosen.revision else "")
         yield f"- Base model: {where}" + (f", commit `{facts.commit}`" if facts.commit else "")
     else:
         assert settings.pretrain is not None  # Settings sees to it
@@ -218,7 +220,7 @@ def _made_from(facts: Facts) -> Iterator[str]:
     if facts.domain:
         yield f"- Adaptation: {_recipe(settings.adapt, chosen.adapt_learning_rate)}"
     if corpora(settings, facts.model, facts.domain):
-        joined = f"rows joined with {settings.evaluate.separator!r}"
+        joined = f"rows joined with {code(repr(settings.evaluate.separator))}"
         yield f"- Sequences of {chosen.context} tokens, {joined}, seed {settings.seed}"
         yield f"- With {', '.join(f'{name} {version}' for name, version in facts.packages.items())}"
     for data in facts.data:

@@ -6,16 +6,19 @@ those that may be left out by their nature. Unknown keys are errors.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import Field, model_validator
 
-from odyssey.complaints import nearest, validate_as
+from odyssey import yaml_files
+from odyssey.complaints import nearest, printable, validate_as
 from odyssey.corpora import m2d2
 from odyssey.errors import OdysseyError
 from odyssey.layout import SOURCE
+from odyssey.places import check_places
 from odyssey.sections import (
     Adapt,
     Claims,
@@ -24,10 +27,8 @@ from odyssey.sections import (
     Embed,
     Evaluate,
     Join,
-    Local,
     Model,
     Name,
-    PublishedModel,
     Recipe,
     Report,
     Sample,
@@ -89,6 +90,8 @@ class Settings(Section):
     def _fits_together(self) -> Settings:
         if SOURCE in self.domains:
             raise ValueError(f"a domain cannot be called '{SOURCE}': that is the source corpus; rename it")
+        _check_case("domains", [*self.domains, SOURCE])
+        _check_case("models", self.models)
         for name in self.adapt_to:
             if name not in self.domains:
                 raise ValueError(f"'adapt_to': no domain '{name}' under 'domains'{nearest(name, self.domains)}")
@@ -137,6 +140,14 @@ def _expand_domains(domains: dict[Any, Any]) -> dict[Any, Any]:
     return expanded
 
 
+def _check_case(key: str, names: Iterable[str]) -> None:
+    """Raises ValueError for names that are one folder where the file system does not mind the case."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise ValueError(f"'{key}': '{other}' and '{name}' differ in upper and lower case only; rename one")
+
+
 def _check_modules(modules: dict[str, list[str]]) -> None:
     """Raises ValueError if a documentation string could belong to two domains."""
     owner = {module: name for name, own in modules.items() for module in own}
@@ -170,7 +181,7 @@ def load_settings(path: str | Path = PARAMS_FILE, study: str | None = None) -> S
     choice = load_choice(path)
     name = choice.study if study is None else study
     file = study_file(name, path.parent)
-    raw = _read(file, "")
+    raw = yaml_files.read(file)
     if isinstance(raw, dict):
         if misplaced := [key for key in CHOICE if key in raw]:
             raise OdysseyError(f"{file}: key '{misplaced[0]}' belongs into {path}, where it holds for every study")
@@ -178,14 +189,17 @@ def load_settings(path: str | Path = PARAMS_FILE, study: str | None = None) -> S
         raw = {key: value for key, value in raw.items() if value is not None or key != "adapt_to"}
         raw |= {**choice.model_dump(), "study": name}
     settings = validate(raw, str(file))
-    _check_paths(settings, path.parent, str(file))
-    _check_checkpoints(settings, path.parent, str(file))
+    named: dict[str, object] = {"source": settings.source}
+    named |= {f"domains.{key}": domain for key, domain in settings.domains.items()}
+    named |= {f"models.{key}": model for key, model in settings.models.items()}
+    check_places(named, settings.embed, path.parent, str(file))
     return settings
 
 
 def load_choice(path: Path) -> Choice:
     """What params.yaml says; raises OdysseyError naming the key that is wrong in it."""
-    return validate_as(Choice, _read(path, "run from the project's folder or pass --params"), str(path))
+    content = yaml_files.read(path, "run from the project's folder or pass --params")
+    return validate_as(Choice, content, str(path))
 
 
 def studies(root: Path) -> list[str]:
@@ -205,51 +219,20 @@ def validate(raw: Any, origin: str) -> Settings:
     return validate_as(Settings, raw, origin)
 
 
-def _read(path: Path, remedy: str) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise OdysseyError(f"{path}: no such file{remedy and '; '}{remedy}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise OdysseyError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-
-
 def _names(value: Any, root: Path, origin: str) -> Any:
     """The list of names in the file that `adapt_to` may be the path of; anything else as it is."""
     if not isinstance(value, str) or value == "all":
         return value
     # Only there does DVC look for changes.
-    if Path(value).parent != Path(STUDIES, SELECTIONS) or not (root / value).is_file():
+    if Path(value).parent != Path(STUDIES, SELECTIONS) or not os.path.isfile(root / value):  # noqa: PTH113 - Path's fails for a name too long
         raise OdysseyError(
-            f"{origin}: key 'adapt_to': {value} is no file in {STUDIES}/{SELECTIONS}; "
+            f"{origin}: key 'adapt_to': {printable(value)} is no file in {STUDIES}/{SELECTIONS}; "
             "write 'all', a list of domains, or such a file"
         )
-    found = _read(root / value, "")
+    found = yaml_files.read(root / value)
     if not isinstance(found, list):
         raise OdysseyError(f"{root / value}: expected a list of domains' names, found {type(found).__name__}")
     return found
-
-
-def _check_paths(settings: Settings, root: Path, origin: str) -> None:
-    """Raises OdysseyError for a file or folder of the user's that is not there."""
-    named = {"source": settings.source, **{f"domains.{name}": domain for name, domain in settings.domains.items()}}
-    for key, corpus in named.items():
-        if isinstance(corpus, Local) and not (root / corpus.path).exists():
-            raise OdysseyError(
-                f"{origin}: key '{key}.path': no file or folder {corpus.path}; put the texts there or correct the path"
-            )
-
-
-def _check_checkpoints(settings: Settings, root: Path, origin: str) -> None:
-    """Raises OdysseyError for a checkpoint without revision that is no folder with one."""
-    published = {name: model for name, model in settings.models.items() if isinstance(model, PublishedModel)}
-    own = {name: model.checkpoint for name, model in published.items() if model.revision is None}
-    for name, folder in own.items():
-        if not (root / folder / "config.json").is_file():
-            raise OdysseyError(
-                f"{origin}: key 'models.{name}.checkpoint': no folder {folder} with a config.json; "
-                "correct the path, or give the revision of a hub id"
-            )
 
 
 def _pick(table: dict[str, T], name: str, kind: str, section: str) -> T:

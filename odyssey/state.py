@@ -44,6 +44,8 @@ def state(root: Path, study: str) -> State:
 def _diff(root: Path) -> bytes:
     """What differs from the commit, files that git does not know under CODE included; without dvc.lock.
 
+    Nor .dvc: what is set there of remotes changes no result, and may be a password.
+
     Staged into an index and an object store of its own, so that the checkout's are left as they are.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -79,4 +81,4 @@ def _diff(root: Path) -> bytes:
             git("add", "--", *there)
         # Not `git diff`, which takes prefixes, colour and programs from the user's configuration.
         plain = ("--cached", "--patch", "--binary", "--no-ext-diff", "--no-textconv")
-        return git("diff-index", *plain, "HEAD", "--", ".", f":(exclude){LOCK}")
+        return git("diff-index", *plain, "HEAD", "--", ".", f":(exclude){LOCK}", ":(exclude).dvc")

@@ -58,7 +58,7 @@ def test_a_card_names_data_hashes_and_numbers(settings: Settings) -> None:
         "MMD 0.0312, FD 0.5000 (200 and 900 texts",
         "> **It got worse** at texts of `mpmath`",
         "consecutive windows of 16 tokens that overlap by one",
-        "rows joined with '\\n'",
+        "rows joined with `'\\n'`",
         "Adaptation: 1 epoch, AdamW, learning rate 0.003 (constant, warm-up 0), batches of 8 sequences",
         "- `source` for pretraining and similarity: 12,345 rows; md5 (DVC's) `md5-source`, sha256 `sha-source`",
         "- `mpmath/test` for perplexity: 12,345 rows; md5 (DVC's) `md5-mpmath/test`, sha256 `sha-mpmath/test`",

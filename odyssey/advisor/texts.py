@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import redirect_stdout
@@ -11,8 +12,7 @@ from itertools import count, groupby
 from pathlib import Path
 from typing import Literal, cast
 
-import yaml
-
+from odyssey import yaml_files
 from odyssey.corpora import hub, local, sources
 from odyssey.errors import OdysseyError
 from odyssey.published import CORPORA, M2D2
@@ -99,7 +99,7 @@ def read_source(source: str, column: str | None, seed: int, root: Path) -> Texts
     if source in HUB_CORPORA:
         return _read_hub(source, seed, root)
     path = Path(source)
-    if not path.exists():
+    if not os.path.exists(source):  # noqa: PTH110 - Path's fails for a name too long
         raise OdysseyError(f"--source {source}: no such file or folder, nor one of {', '.join(HUB_CORPORA)}")
     if column in (None, DEFAULT_COLUMN):
         return read(path, column, seed, "source")
@@ -130,8 +130,8 @@ def _revision(corpus: str, root: Path) -> str:
     """What a study pins of a corpus; its main branch, where there is no such study."""
     for file in sorted((root / STUDIES).glob("*.yaml")):
         try:
-            study = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, yaml.YAMLError):
+            study = yaml_files.read(file)
+        except OdysseyError:
             continue  # whoever uses that study is told
         source = study.get("source") if isinstance(study, dict) else None
         if isinstance(source, dict) and source.get("corpus") == corpus and source.get("revision"):

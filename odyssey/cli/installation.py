@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from odyssey.cli.common import Failure, main
-from odyssey.cli.terminal import say
+from odyssey.cli.terminal import harmless, say
 
 HOME = {
     "bash": "~/.local/share/bash-completion/completions/odyssey",
@@ -41,7 +41,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
         made.append(check)
         if not as_json:
             mark = click.style(f"{check.status:<4}", fg=MARKS[check.status])
-            click.echo(f"{mark}  {check.name:<9}  {check.found}{f' -> {check.remedy}' if check.remedy else ''}")
+            told = harmless(f"{check.found}{f' -> {check.remedy}' if check.remedy else ''}")
+            click.echo(f"{mark}  {check.name:<9}  {told}")
     if as_json:
         click.echo(json.dumps({"checks": [asdict(check) for check in made]}, indent=2))
     context.exit(any(check.status == "fail" for check in made))

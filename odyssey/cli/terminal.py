@@ -49,11 +49,20 @@ def settle(context: click.Context, loud: bool) -> None:
         sys.stdout.reconfigure(line_buffering=True)
 
 
+# But for tab and newline: control characters, marks of direction, and halves of surrogate pairs.
+_ACTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+def harmless(text: str) -> str:
+    """A text that only shows: what a terminal would act on (escape sequences, a carriage return) is written out."""
+    return _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def say(what: str) -> None:
     """The first line of the command in hand, on standard error; nothing where there is nothing to say."""
     name = click.get_current_context().info_name
     if what:
-        click.echo(f"{click.style(name, bold=True)}: {what}", err=True)
+        click.echo(f"{click.style(name, bold=True)}: {harmless(what)}", err=True)
 
 
 def paint(text: str, colours: Mapping[str, str]) -> str:
@@ -64,4 +73,4 @@ def paint(text: str, colours: Mapping[str, str]) -> str:
     def painted(found: re.Match[str]) -> str:
         return click.style(found[0], fg=colours[" ".join(found[0].split())])
 
-    return re.sub(rf"(?<!\w)(?:{phrases})(?!\w)", painted, text)
+    return re.sub(rf"(?<!\w)(?:{phrases})(?!\w)", painted, harmless(text))

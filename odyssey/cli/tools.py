@@ -11,7 +11,7 @@ import click
 
 from odyssey import announce
 from odyssey.cli.common import accepting, main
-from odyssey.cli.terminal import ADVICE, paint, say
+from odyssey.cli.terminal import ADVICE, harmless, paint, say
 from odyssey.errors import OdysseyError
 from odyssey.progress import doing
 from odyssey.sections import Precision
@@ -106,7 +106,7 @@ def advise(context: click.Context, /, no_probe: bool, accept_licenses: bool, as_
     click.echo(shown if as_json else paint(shown, ADVICE))
     with doing("logging to MLflow"):
         where = publish.log(made)
-    click.echo(f"logged to MLflow: {where}", err=True)
+    click.echo(harmless(f"logged to MLflow: {where}"), err=True)
 
 
 def unescaped(separator: str) -> str:
@@ -125,4 +125,5 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
         return
     width = max(map(len, result))
     for key, value in result.items():
-        click.echo(f"{key:<{width}}  {value:.6g}" if isinstance(value, float) else f"{key:<{width}}  {value}")
+        shown = f"{value:.6g}" if isinstance(value, float) else harmless(str(value))
+        click.echo(f"{key:<{width}}  {shown}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,9 +62,14 @@ def explained(asked: Asked | str, folder: Path | None = None) -> Iterator[None]:
 
 def no_hub() -> str:
     """What is said of a server whose answers are not those of a hub."""
+    return f"{_endpoint()} does not answer as the hub does; is HF_ENDPOINT right, or a proxy in the way?"
+
+
+def _endpoint() -> str:
+    """The hub's address, without a user and password in it."""
     from huggingface_hub import constants
 
-    return f"{constants.ENDPOINT} does not answer as the hub does; is HF_ENDPOINT right, or a proxy in the way?"
+    return re.sub(r"(?<=://)[^/@]+@", "", constants.ENDPOINT)
 
 
 def _explain_hub(asked: Asked, error: Exception) -> str | None:
@@ -91,7 +97,7 @@ def _explain(asked: Asked | str, error: Exception, folder: Path | None) -> str:
     import httpx2
     from huggingface_hub import constants, errors
 
-    host = f"{urlsplit(asked).hostname}" if isinstance(asked, str) else f"the hub ({constants.ENDPOINT})"
+    host = f"{urlsplit(asked).hostname}" if isinstance(asked, str) else f"the hub ({_endpoint()})"
     where = folder or constants.HF_HUB_CACHE
     status = status_of(error)
     if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):

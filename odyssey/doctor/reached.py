@@ -33,10 +33,11 @@ def hub(subject: Subject) -> Check:
     if constants.HF_HUB_OFFLINE:
         remedy = "unset HF_HUB_OFFLINE, unless all of it is in the hub's cache" if needed else ""
         return Check("hub", "warn" if needed else "ok", f"not asked, as HF_HUB_OFFLINE is set; {why}", remedy)
+    endpoint = connection.without_secrets(constants.ENDPOINT)
     if hub_answers():
-        return Check("hub", "ok", f"{constants.ENDPOINT} answers; {why}")
+        return Check("hub", "ok", f"{endpoint} answers; {why}")
     remedy = "check the network, HTTPS_PROXY and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what is in the cache"
-    return Check("hub", "fail" if needed else "warn", f"{constants.ENDPOINT} does not answer; {why}", remedy)
+    return Check("hub", "fail" if needed else "warn", f"{endpoint} does not answer; {why}", remedy)
 
 
 def _from_hub(settings: Settings) -> list[str]:

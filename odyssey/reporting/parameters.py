@@ -93,8 +93,8 @@ def plain(value: Any, key: str = "") -> str:
         return "all" if key.startswith(("source.rows", "sample.rows")) else "none"
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    # A newline or a space is a value too: quoted, so that it can be seen.
-    quoted = isinstance(value, bool) or (isinstance(value, str) and value != value.strip())
+    # A newline or a space is a value too: quoted, so that it can be seen; what does not print is written out.
+    quoted = isinstance(value, bool) or (isinstance(value, str) and (value != value.strip() or not value.isprintable()))
     return json.dumps(value) if quoted else str(value)
 
 

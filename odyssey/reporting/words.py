@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -61,3 +62,16 @@ def listed(items: Iterable[str], separator: str = ", ") -> str:
     *first, last = [*items] or [""]
     final = " and " if separator == ", " else separator
     return separator.join(first) + final + last if first else last
+
+
+def code(text: str) -> str:
+    """Any text as Markdown's code, in which nothing is markup; what does not show is escaped."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    space = " " if "`" in shown or not shown.strip() else ""
+    return f"{fence}{space}{shown}{space}{fence}"
+
+
+def plain(text: str) -> str:
+    """A name in Markdown as it is: an underscore is no emphasis, a bracket no link, `<` begins no HTML."""
+    return re.sub(r"([\\`*_\[\]<>|~&#!])", r"\\\1", " ".join(text.split()))
