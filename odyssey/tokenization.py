@@ -52,7 +52,10 @@ def newline_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> list[str]:
     """The text of each token by itself, with the space that a sentencepiece marks its start with."""
-    pieces = tokenizer.convert_ids_to_tokens(list(ids))
+    ids = list(ids)
+    if not ids:
+        return []  # of none, `batch_decode` makes one
+    pieces = tokenizer.convert_ids_to_tokens(ids)
     texts = tokenizer.batch_decode([[token] for token in ids], clean_up_tokenization_spaces=False)
     return [
         f" {text}" if str(piece).startswith(WORD_START) and not text.startswith(" ") else str(text)
@@ -108,7 +111,9 @@ def _encoded(
 ) -> Iterator[tuple[str, list[int], np.ndarray, np.ndarray]]:
     """The joined rows piece by piece: text, where each row begins in it, ids, and where each token does, if asked."""
     marks = _piece_marks(tokenizer, separator)
-    pieces = _pieces(rows, separator, separator in tokenizer.all_special_tokens)
+    special = separator in tokenizer.all_special_tokens
+    cut = marks is not None and (special or separator.isspace())
+    pieces = _pieces(rows, separator, cut, special, tuple(tokenizer.get_added_vocab()))
     skipped = 0
     while some := list(islice(pieces, PIECES)):
         found = tokenizer(
@@ -122,29 +127,38 @@ def _encoded(
         for (piece, starts), own, span in zip(some, found["input_ids"], spans, strict=True):
             where = np.asarray([start for start, _ in span[skipped:]], dtype=np.int64)
             yield piece, starts, np.asarray(own[skipped:], dtype=np.int32), where
-            skipped = marks
+            skipped = marks or 0
 
 
-def _piece_marks(tokenizer: PreTrainedTokenizerBase, separator: str) -> int:
-    """How many ids a text that begins with the separator has more than the same text inside another one."""
+def _piece_marks(tokenizer: PreTrainedTokenizerBase, separator: str) -> int | None:
+    """How many ids, marks of a word's start, a text that begins with the separator has more than inside another one.
+
+    None if it begins otherwise, for example with a token of the mark and the separator: then it cannot be cut off.
+    """
     inside, alone = (tokenizer(f"{first}{separator}a", add_special_tokens=False)["input_ids"] for first in ("a", ""))
-    extra = next((k for k in range(len(alone)) if inside[-len(alone) + k :] == alone[k:]), 0)
-    return extra if str(tokenizer.convert_ids_to_tokens(alone[:1])[0]).startswith(WORD_START) else 0
+    extra = next((k for k in range(len(alone)) if inside[-len(alone) + k :] == alone[k:]), None)
+    if extra is None:
+        return None
+    marks = tokenizer.convert_ids_to_tokens(alone[:extra])
+    return extra if all(mark == WORD_START for mark in marks) else None
 
 
-def _pieces(rows: Iterable[str], separator: str, special: bool) -> Iterator[tuple[str, list[int]]]:
+def _pieces(
+    rows: Iterable[str], separator: str, cut: bool, special: bool, apart: tuple[str, ...]
+) -> Iterator[tuple[str, list[int]]]:
     """The joined rows, cut into texts of little more than PIECE characters, and where each row begins in its text.
 
     Only before a separator that is a special token (tokenizers take the text apart there first) or white space
     before a row that begins with none, and only after another character: elsewhere a token could reach over the
-    cut. With any other separator the text is one piece.
+    cut. Nor after one of the tokens that stand `apart`: what follows these begins a text, with its mark. Where texts
+    may not be `cut` at the separator, the text is one piece.
     """
     held: list[str] = []
     starts: list[int] = []
     size = 0
     for count, row in enumerate(rows):
-        between = held and held[-1][-1:].strip() and (special or (separator.isspace() and row[:1].strip()))
-        if size > PIECE and between:
+        between = held and held[-1][-1:].strip() and (special or row[:1].strip())
+        if cut and size > PIECE and between and not held[-1].endswith(apart):
             yield "".join(held), starts
             held, starts, size = [], [], 0
         held.append(separator + row if count else row)

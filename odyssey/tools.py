@@ -43,9 +43,10 @@ def score_file(
     """
     # What is wrong with the file is said before a model is loaded; a pipe can only be read once.
     held = None if os.path.isfile(text) else read_rows(text)  # noqa: PTH113 - Path's fails for a name too long
+    joint = _bytes(separator)
     n_rows, size = 0, 0
     for row in iter_rows(text) if held is None else held:
-        n_rows, size = n_rows + 1, size + len(row.encode()) + len(separator.encode())
+        n_rows, size = n_rows + 1, size + len(row.encode()) + joint
     if not Path(model).exists():
         check_checkpoint_license(model, accept_licenses)
     network, tokenizer = models.load(model, precision)
@@ -54,7 +55,7 @@ def score_file(
     if window > limit:
         raise OdysseyError(f"--context {window} is longer than the model's context of {limit} tokens; lower it")
     nll_sum, n_ids, n_bytes = 0.0, 0, 0
-    with bar(label="score", total=size - len(separator.encode()), unit="B") as progress:
+    with bar(label="score", total=size - joint, unit="B") as progress:
 
         def parts() -> Iterator[np.ndarray]:
             nonlocal n_ids, n_bytes
@@ -77,6 +78,14 @@ def score_file(
         "context": window,
         "precision": precision,
     }
+
+
+def _bytes(separator: str) -> int:
+    """Its length in bytes; raises OdysseyError where it has none: an escape can stand for half a character."""
+    try:
+        return len(separator.encode())
+    except UnicodeEncodeError:
+        raise OdysseyError(f"--separator {separator!a}: not a character of Unicode; give another one") from None
 
 
 def compare_files(source: Path, target: Path, encoder: str | None = None) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import stat
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby, islice
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NoReturn
 
 import orjson
 
@@ -126,7 +128,7 @@ def json_text(where: str, line: str, key: str | None) -> str | None:
 
 
 def text_batches(path: Path, text: str | None) -> Iterator[Any]:
-    """The text column of a Parquet file as Arrow arrays; memory: a batch and compressed pages."""
+    """The text column of a Parquet file as Arrow arrays of large_string; memory: a batch and compressed pages."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
@@ -140,32 +142,56 @@ def text_batches(path: Path, text: str | None) -> Iterator[Any]:
         if not any(is_text(kind) for is_text in _text_types()):
             raise OdysseyError(f"{path}: column '{name}' is {kind}, not text; name a column that has text")
         for batch in file.iter_batches(_BATCH_ROWS, columns=[name], use_threads=False):
-            yield batch.column(0)
+            # By name: beside a column `a.b`, one `a` of parts `b` comes, too. Of one type: not all can be filtered.
+            yield batch.column(name).cast(pyarrow.large_string())
 
 
 def raw_texts(array: Any) -> list[bytes | None]:
     """The values of an array of `text_batches` as bytes: Arrow does not check that its strings are UTF-8."""
     import pyarrow
 
-    values: list[bytes | None] = array.cast(pyarrow.large_string()).cast(pyarrow.large_binary()).to_pylist()
+    values: list[bytes | None] = array.cast(pyarrow.large_binary()).to_pylist()
     return values
 
 
 def _entries(path: Path) -> tuple[list[Path], list[str]]:
     """Files to read, and names of what is left out."""
-    if path.is_file():
+    mode = _mode(path)
+    if stat.S_ISREG(mode):
         if file_kind(path) is None:
             raise OdysseyError(f"{path}: not a kind of file that is read; give {KNOWN}")
         return [path], []
-    if not path.is_dir():
-        raise OdysseyError(f"{path}: no such file or folder; give a file or a folder of {KNOWN} files")
-    entries = {e for e in path.rglob("*") if (e.is_symlink() or not e.is_dir()) and not _hidden(e.relative_to(path))}
-    known = {entry for entry in entries if file_kind(entry) and not entry.is_dir()}
+    if not stat.S_ISDIR(mode):
+        state = "neither a file nor a folder" if mode else "no such file or folder"
+        raise OdysseyError(f"{path}: {state}; give a file or a folder of {KNOWN} files")
+    entries = set(_below(path))
+    # A pipe would be waited for without end. A link to what is not there is a file that cannot be read.
+    known = {entry for entry in entries if file_kind(entry) and (stat.S_ISREG(mode := _mode(entry)) or not mode)}
     return sorted(known), [entry.relative_to(path).as_posix() for entry in sorted(entries - known)]
 
 
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+def _below(path: Path) -> Iterator[Path]:
+    """What is below a folder, linked folders but no others included, without what is hidden."""
+    for folder, folders, others in os.walk(path, onerror=_refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found = [Path(folder, name) for name in (*folders, *others) if not name.startswith(".")]
+        yield from found[len(folders) :]
+        yield from (entry for entry in found[: len(folders)] if entry.is_symlink())
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise OdysseyError(f"{error.filename}: cannot be read ({error.strerror}); change its permissions")
+
+
+def _mode(path: Path) -> int:
+    """What `stat` says a path is; 0 if nothing is there, nor can be: the name may be too long."""
+    try:
+        return path.stat().st_mode
+    except PermissionError as error:
+        _refuse(error)
+    except (OSError, ValueError):
+        pass
+    return 0
 
 
 def _some(names: list[str], limit: int = 5) -> str:

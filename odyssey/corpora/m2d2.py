@@ -60,6 +60,15 @@ PAPER_20 = (
 """The adaptation domains of appendix A.1 as configs; a domain's id there is its position from 1."""
 
 _BUFFER = 1 << 20
+_SHOWN = 10
+"""Members that an error names at most."""
+_MOST_MEMBERS = 10_000
+"""Members of an archive that are looked at; a domain's has a handful."""
+_MOST_ENDS = 100
+"""Times that an archive is read from at its end, where tarfile does so a few times."""
+_MOST_TIMES = 100
+_ALLOWED = 64 << 20
+"""Bytes that an archive may unfold to: this many, and _MOST_TIMES its own size. Text shrinks to a third or a tenth."""
 _CONFIG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -129,11 +138,24 @@ def read_splits(archive: Path) -> Iterator[tuple[str, Iterator[str]]]:
     """
     members: list[str] = []
     found: dict[str, str] = {}
-    with _readable(archive), gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+    with (
+        _readable(archive),
+        gzip.open(archive) as unfolded,
+        _Bounded(unfolded, archive) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as tar,
+    ):
         for member in tar:
             _refuse_escape(archive, member)
+            if len(members) == _MOST_MEMBERS:
+                raise OdysseyError(
+                    f"{archive}: more than {_MOST_MEMBERS:,} members; delete it and fetch it from {REPO}"
+                )
             members.append(member.name)
             path = PurePosixPath(member.name)
+            if member.issparse():
+                raise OdysseyError(
+                    f"{archive}: member {member.name} is sparse, as no text is; delete it and fetch it from {REPO}"
+                )
             if not (member.isfile() and path.suffix == ".txt" and path.stem in SPLITS):
                 continue
             if path.stem in found:
@@ -148,7 +170,7 @@ def read_splits(archive: Path) -> Iterator[tuple[str, Iterator[str]]]:
     missing = [f"{split}.txt" for split in SPLITS if split not in found]
     if missing:
         raise OdysseyError(
-            f"{archive}: no {', '.join(missing)} in it, only {', '.join(members) or 'nothing'}; "
+            f"{archive}: no {', '.join(missing)} in it, only {', '.join(members[:_SHOWN]) or 'nothing'}; "
             "delete the file and fetch it again"
         )
 
@@ -160,6 +182,29 @@ def iter_rows(archive: Path, split: str) -> Iterator[str]:
     for name, rows in read_splits(archive):
         if name == split:
             yield from rows
+
+
+class _Bounded(io.RawIOBase):
+    """What an archive unfolds to, refused where it is far more than text can shrink to."""
+
+    def __init__(self, unfolded: gzip.GzipFile, archive: Path) -> None:
+        self._unfolded, self._archive = unfolded, archive
+        self._left = _ALLOWED + _MOST_TIMES * archive.stat().st_size
+        self._ends = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """At most so many bytes; raises OdysseyError at the limit."""
+        some = self._unfolded.read(size)
+        self._left -= len(some)
+        self._ends += not some
+        if self._ends > _MOST_ENDS:  # tarfile would go on to where a header says that the next one is
+            raise EOFError("cut off, or a member with a wrong size")
+        if self._left < 0:
+            raise OdysseyError(
+                f"{self._archive}: unfolds to more than {_MOST_TIMES} times its size, as no text does; delete it and "
+                f"fetch it from {REPO}"
+            )
+        return some
 
 
 def _rows(archive: Path, member: str, file: IO[bytes]) -> Iterator[str]:
@@ -195,7 +240,8 @@ def _readable(archive: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise OdysseyError(f"{archive}: no such file; fetch it from {REPO}") from None
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    # The last three come from tarfile's parsing of headers, which are text with numbers and may be nested.
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:
         raise OdysseyError(
             f"{archive}: not a whole tar.gz archive ({error}); delete the file and fetch it again"
         ) from None

@@ -58,9 +58,12 @@ def _read(path: Path, column: str, chosen: NDArray[np.int64] | None = None) -> l
         # Streamed: nothing is copied into a cache of the user's home first.
         rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
         batches = (batch[column] for batch in rows.iter(batch_size=READ_ROWS))
-        return list(chain.from_iterable(batches)) if chosen is None else list(_at(batches, chosen))
-    except (pyarrow.lib.ArrowException, DatasetGenerationError, OSError, KeyError) as error:
-        message = str(error).splitlines()[0]
+        texts = list(chain.from_iterable(batches)) if chosen is None else list(_at(batches, chosen))
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"'{column}' is not text in every row")
+        return texts
+    except (pyarrow.lib.ArrowException, DatasetGenerationError, OSError, KeyError, ValueError) as error:
+        message = str(error).partition("\n")[0]
         raise OdysseyError(f"{path}: not a readable Parquet file ({message}); run `dvc repro -f sample`") from None
 
 

@@ -131,7 +131,7 @@ def draw_candidates(
     if read is None:
         raise OdysseyError(f"{shard}: neither JSON lines nor Parquet; give .jsonl, .json.gz, .json.zst or .parquet")
     columns = schema([field("row", int64()), field("priority", float64()), field("text", string())])
-    with ParquetStream(out, columns, compression="zstd") as writer:
+    with ParquetStream(out, columns, compression="zstd", write_page_checksum=True) as writer:
         seen = read(shard, text, priorities(seed, purpose, name), threshold, writer)
         if not seen:
             raise OdysseyError(f"{shard}: no row in it; delete it and fetch it again")
@@ -254,7 +254,7 @@ def _chosen_rows(path: Path, name: str, chosen: np.ndarray) -> Iterator[Row]:
 def _is_current(path: Path, made_from: dict[str, Any]) -> bool:
     try:
         return path.is_file() and bool(_metadata(path)[_MADE_FROM] == made_from)
-    except (OdysseyError, KeyError):  # not whole: it is written again
+    except OdysseyError:  # not whole: it is written again
         return False
 
 
@@ -265,11 +265,9 @@ def _priorities(path: Path) -> np.ndarray:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    return {
-        key.decode(): json.loads(value)
-        for key, value in (_footer(path).metadata or {}).items()
-        if key.decode() in _KEYS
-    }
+    with _candidates(path) as file:
+        stored = file.metadata.metadata
+        return {key: json.loads(stored[key.encode()]) for key in _KEYS}
 
 
 def _footer(path: Path) -> Any:
@@ -283,8 +281,8 @@ def _candidates(path: Path) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(path) as file:
+        with ParquetFile(path, page_checksum_verification=True) as file:
             yield file
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, LookupError, TypeError, ValueError) as error:  # the last three: metadata
         reason = str(error).partition("\n")[0]
         raise OdysseyError(f"{path}: damaged ({reason}); delete it and run the same command again") from None

@@ -33,7 +33,7 @@ def iter_rows(path: Path) -> Iterator[str]:
                 if row.strip():
                     empty = False
                     yield row
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # no file's name has a NUL in it
         raise OdysseyError(f"{path}: no such file; give a UTF-8 text file with one row per line") from None
     except IsADirectoryError:
         raise OdysseyError(f"{path}: a folder; give a UTF-8 text file with one row per line") from None

@@ -1,0 +1,152 @@
+"""A finished tiny study, and its stages in processes of their own, to be disturbed at any moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from project import Project
+
+from odyssey.store import MANIFEST, sha256
+
+STUDY = "smoke"
+STAGES = ("sample", "pretrain", "embed", "similarity", "adapt", "evaluate", "tokens", "joins", "claims", "report")
+PATIENCE = 300
+"""Seconds within which any stage of the tiny study is done, however busy the machine is."""
+STEPS = "steps"
+"""File that gets a byte for each optimiser step that is begun."""
+_LOADED = ["torch", "transformers", "sentence_transformers", "deepspeed", "mlflow", "odyssey.cli", "odyssey.training"]
+
+# A process for each try, without what importing takes: a server that has imported all is forked.
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(_LOADED)
+
+
+class Disturbed:
+    """A stage at work, in a process group of its own."""
+
+    def __init__(self, study: Study, stage: str, prepare: Callable[[], None] | None) -> None:
+        self.log = study.folder.with_name(f"{stage}.log")
+        self.log.unlink(missing_ok=True)
+        arguments = (study.folder, study.project.environment, self.log, [stage], prepare)
+        self._process = _server.Process(target=_work, args=arguments)
+        self._process.start()
+
+    def signal(self, number: int, after: float) -> bool:
+        """Send a signal after so many seconds, unless it is done before; whether it was sent."""
+        self._process.join(after)
+        if self._process.exitcode is not None:
+            return False
+        assert self._process.pid is not None
+        with suppress(ProcessLookupError):
+            os.kill(self._process.pid, number)
+        return True
+
+    def end(self) -> tuple[int, str]:
+        """Its exit status, of a signal negative, and what it said."""
+        self._process.join(PATIENCE)
+        status = self._process.exitcode
+        if status is None:
+            self._process.kill()
+            raise AssertionError(f"not done after {PATIENCE} s: {self.log.read_text(encoding='utf-8')}")
+        return status, self.log.read_text(encoding="utf-8", errors="replace")
+
+
+class Study:
+    """A copy of the project with the tiny study finished; the tests disturb one stage of it after the other."""
+
+    def __init__(self, folder: Path, study: Path | dict[str, object]) -> None:
+        self.project = Project(folder, STUDY, {STUDY: study}, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+        self.folder = folder
+        self.data = folder / "data" / STUDY
+        self.project.run("dvc", "repro")
+        self.expected = {stage: self.hashes(stage) for stage in STAGES}
+
+    def hashes(self, stage: str) -> dict[str, str]:
+        """sha256 of each file of a stage's output."""
+        folder = self.data / stage
+        return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+    def same(self, stage: str) -> bool:
+        """Whether a stage's output is that of the undisturbed run, bit for bit, and nothing else is left."""
+        unfinished = self.data / "unfinished"
+        left = list(unfinished.iterdir()) if unfinished.exists() else []
+        return self.hashes(stage) == self.expected[stage] and not left
+
+    def whole(self, stage: str) -> dict[Path, int]:
+        """When the cells of a stage that are there were finished, in ns."""
+        found = (self.data / stage).rglob(MANIFEST)
+        hidden = (path for path in found if not any(p.startswith(".") for p in path.relative_to(self.data).parts))
+        return {path: path.stat().st_mtime_ns for path in hidden}
+
+    def forget(self, stage: str) -> None:
+        """Remove all that a stage made."""
+        for name in (stage, "unfinished"):
+            shutil.rmtree(self.data / name, ignore_errors=True)
+        self.steps_file.unlink(missing_ok=True)
+
+    def start(self, stage: str, prepare: Callable[[], None] | None = None) -> Disturbed:
+        """A stage in a process of its own, in which `prepare`, a module's function, is called first."""
+        return Disturbed(self, stage, prepare)
+
+    def run(self, stage: str, prepare: Callable[[], None] | None = None) -> tuple[int, str]:
+        """The same to its end."""
+        return self.start(stage, prepare).end()
+
+    def seconds(self, stage: str) -> float:
+        """How long a stage takes by itself from nothing."""
+        self.forget(stage)
+        start = time.monotonic()
+        status, said = self.run(stage, count_steps)
+        assert status == 0, said
+        assert self.same(stage), f"{stage}: not the same when it is run again"
+        return time.monotonic() - start
+
+    @property
+    def steps_file(self) -> Path:
+        return self.folder / STEPS
+
+    def steps(self) -> int:
+        """How many optimiser steps were begun since a stage was forgotten."""
+        return self.steps_file.stat().st_size if self.steps_file.exists() else 0
+
+
+def count_steps() -> None:
+    """Have each optimiser step leave a byte in a file, which survives the process."""
+    from odyssey import training
+
+    usual = training._Run._update
+
+    def counted(self: Any, batch: Any) -> float:
+        with Path(STEPS).open("ab") as file:
+            file.write(b".")
+        return usual(self, batch)
+
+    training._Run._update = counted  # type: ignore[method-assign]
+
+
+def _work(
+    folder: Path, environment: Mapping[str, str], log: Path, command: list[str], prepare: Callable[[], None] | None
+) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if prepare is not None:
+        prepare()
+    from odyssey.cli import main
+
+    main(command)
