@@ -1,7 +1,7 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test smoke faults check audit bench ui clean
+.PHONY: help reproduce test smoke faults fuzz check audit bench ui clean
 
 PYTHON ?= python3.11
 PORT ?= 5000
@@ -35,10 +35,13 @@ test: $(STAMP) ## run the tests
 	pytest
 
 smoke: $(STAMP) ## run the slow tests: pipeline, paper's studies, documents' commands, pages in a browser
-	pytest -m slow -s --ignore=tests/faults
+	pytest -m slow -s --ignore=tests/faults --ignore=tests/fuzz
 
 faults: $(STAMP) ## kill stages, fill disks, take away memory and MLflow; print what came of it
 	pytest -m slow tests/faults
+
+fuzz: $(STAMP) ## try a thousand strange files, settings and results on each parser
+	FUZZ_CASES=1000 pytest -m 'slow or not slow' tests/fuzz
 
 check: $(STAMP) ## check style and types
 	ruff check

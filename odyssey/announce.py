@@ -6,6 +6,7 @@ the stages say themselves, as they find it out.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from odyssey.sections import PublishedModel
@@ -152,7 +153,10 @@ def _word(number: int, kind: str) -> str:
 
 def _file(path: Path) -> str:
     """A file and its size, if it is there; what is wrong with it is told by who reads it."""
-    return f"{path} ({path.stat().st_size:,} bytes)" if path.is_file() else str(path)
+    with suppress(OSError, ValueError):  # a name too long, or with a NUL in it
+        if path.is_file():
+            return f"{path} ({path.stat().st_size:,} bytes)"
+    return str(path)
 
 
 def _end(path: str | Path) -> str:

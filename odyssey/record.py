@@ -78,7 +78,7 @@ def fit(name: str) -> str:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file as text; raises OdysseyError if it is missing or not UTF-8."""
+    """Rows of a CSV file as text; raises OdysseyError if it is missing, damaged or not UTF-8."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
@@ -86,6 +86,8 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         raise OdysseyError(f"{path}: no such file; run `dvc repro report` first") from None
     except UnicodeDecodeError:
         raise OdysseyError(f"{path}: not UTF-8; delete it and run its stage again") from None
+    except (OSError, csv.Error) as error:
+        raise OdysseyError(f"{path}: cannot be read ({error}); delete it and run its stage again") from None
 
 
 def flatten(tree: Mapping[str, Any], joint: str, above: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     StringConstraints,
     Tag,
+    field_validator,
     model_validator,
 )
 
@@ -326,6 +327,15 @@ class Evaluate(Section):
     """Tokens scored in one forward pass."""
     precision: Precision
     """Of weights and activations in scoring; likelihoods are float32 always."""
+
+    @field_validator("separator")
+    @classmethod
+    def _can_be_written(cls, value: str) -> str:
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("half of a character (a surrogate) cannot stand in a text") from None
+        return value
 
 
 class Tokens(Section):

@@ -296,6 +296,7 @@ class _Run:
             engine.save(self._engine, Path(folder))
             self._engine.destroy()
             self._engine = None
+            self._model.zero_grad()  # of the micro-batches that did fit
             models.free_memory()
             self._start()
             engine.load(self._engine, Path(folder))

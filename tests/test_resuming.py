@@ -208,7 +208,7 @@ def test_a_batch_that_does_not_fit_is_made_of_smaller_ones(
 
     def crowded(engine: Any, x: torch.Tensor) -> torch.Tensor:
         tried.append(len(x))
-        if len(tried) > 3 and len(x) > 1:  # after three steps something else takes the memory
+        if len(tried) == 8:  # after three steps and a half, whose gradients are there, something else takes the memory
             usual(engine, x)
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return usual(engine, x)
@@ -217,15 +217,13 @@ def test_a_batch_that_does_not_fit_is_made_of_smaller_ones(
         network, _ = models.load(checkpoint, how.precision)  # without dropout, which differs by micro-batch
         return train(network, DATA, how, 1e-2, 3, label="test"), network
 
+    change = {**change, "micro_batch_size": 2}
     whole, network = undropped(recipe(change, precision, epochs=1))
     monkeypatch.setattr(training, "_loss", crowded)
     halved, other = undropped(recipe(change, precision, epochs=1))
-    assert tried[:5] == [4, 4, 4, 4, 2]
-    assert set(tried[5:]) == {1}
+    assert tried == [2] * 8 + [1] * 4 + [1] * 2  # the last batch of the epoch is of two
     assert halved.micro_batch_size == 1
-    said = capsys.readouterr().err
-    assert "test: out of memory at step 4; micro-batches of 2 from here on" in said
-    assert "test: out of memory at step 4; micro-batches of 1 from here on" in said
+    assert "test: out of memory at step 4; micro-batches of 1 from here on" in capsys.readouterr().err
     tolerance = 1e-5 if precision == "float32" else 1e-2
     assert [step.nll for step in halved.steps] == pytest.approx([step.nll for step in whole.steps], rel=tolerance)
     assert [step[:2] for step in halved.steps] == [step[:2] for step in whole.steps]

@@ -32,6 +32,7 @@ Edit = Callable[[dict[str, Any]], Any]
     ("edit", "message"),
     [
         (lambda r: r["adapt"].update(batchsize=3), "unknown key 'adapt.batchsize'; did you mean 'batch_size'"),
+        (lambda r: r["evaluate"].update(separator="\ud800"), "key 'evaluate.separator': half of a character"),
         (lambda r: r.update(sampel={}), "unknown key 'sampel'; did you mean 'sample'"),
         (
             lambda r: r["models"]["tiny"]["architecture"].update(layer=3),

@@ -10,10 +10,13 @@ import ast
 import importlib.util
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from odyssey.errors import OdysseyError
@@ -36,9 +39,7 @@ def read_documents(modules: Sequence[str]) -> list[Document]:
     Raises OdysseyError for a module that is not installed or has no Python source.
     """
     files = sorted({(name, path) for module in modules for name, path in _files(module)})
-    # A terminal's Ctrl-C reaches the workers, too: it is this process that ends them, and says so.
-    deaf = ProcessPoolExecutor(os.cpu_count(), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
-    with deaf as pool:
+    with ProcessPoolExecutor(os.cpu_count(), initializer=_attend) as pool:
         try:
             parsed = bar(pool.map(_parse, files, chunksize=64), "read documentation", total=len(files), unit="files")
             found = [document for documents in parsed for document in documents]
@@ -47,6 +48,21 @@ def read_documents(modules: Sequence[str]) -> list[Document]:
             raise
     # An overloaded function or a property's setter repeats its name: the first one stands.
     return sorted({document.id: document for document in reversed(found)}.values(), key=lambda d: d.id)
+
+
+def _attend() -> None:
+    """What a worker does first: it ends when this process does, and by nothing else.
+
+    A terminal's Ctrl-C reaches workers, too: it is this process that ends them, and says so. If it is
+    killed, it cannot, and they would wait for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=[parent_process()], daemon=True).start()
+
+
+def _end_with(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)
 
 
 def belongs(document: str, modules: Sequence[str]) -> bool:

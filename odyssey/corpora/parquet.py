@@ -51,9 +51,11 @@ def _read(path: Path, column: str, chosen: NDArray[np.int64] | None = None) -> l
     if not path.is_file():
         raise OdysseyError(f"{path}: not there yet; run `dvc repro sample` first")
     import pyarrow.lib
-    from datasets import load_dataset
+    from datasets import config, load_dataset
     from datasets.exceptions import DatasetGenerationError
 
+    # Else the hub is told of each file that is read here: seconds, where it cannot be reached.
+    config.HF_UPDATE_DOWNLOAD_COUNTS = False
     try:
         # Streamed: nothing is copied into a cache of the user's home first.
         rows = load_dataset("parquet", data_files=str(path), split="train", streaming=True)
@@ -61,10 +63,10 @@ def _read(path: Path, column: str, chosen: NDArray[np.int64] | None = None) -> l
         texts = list(chain.from_iterable(batches)) if chosen is None else list(_at(batches, chosen))
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"'{column}' is not text in every row")
-        return texts
     except (pyarrow.lib.ArrowException, DatasetGenerationError, OSError, KeyError, ValueError) as error:
         message = str(error).partition("\n")[0]
         raise OdysseyError(f"{path}: not a readable Parquet file ({message}); run `dvc repro -f sample`") from None
+    return texts
 
 
 def _at(batches: Iterable[list[str]], chosen: NDArray[np.int64]) -> Iterator[str]:

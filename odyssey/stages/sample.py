@@ -109,7 +109,10 @@ def _sample_documents(
     cells = unfinished(list(corpora), layout.corpus, lambda name: made_from, "sample", unit="corpora of documents")
     if not cells:
         return
-    before = content_digest(layout.corpus(SOURCE))
+    try:
+        before = content_digest(layout.corpus(SOURCE))
+    except OdysseyError:  # damaged: it is made again
+        before = None
     found = documents.read(corpora, root)
     users = (name for name, about in corpora.items() if isinstance(about, LocalSource | LocalDomain))
     rows = _rows(settings, found.documents, {document for name in users for document in found.own[name]})

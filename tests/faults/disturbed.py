@@ -37,6 +37,7 @@ class Disturbed:
         self.log = study.folder.with_name(f"{stage}.log")
         self.log.unlink(missing_ok=True)
         arguments = (study.folder, study.project.environment, self.log, [stage], prepare)
+        self._folder = study.folder
         self._process = _server.Process(target=_work, args=arguments)
         self._process.start()
 
@@ -48,6 +49,9 @@ class Disturbed:
         assert self._process.pid is not None
         with suppress(ProcessLookupError):
             os.kill(self._process.pid, number)
+        if number == signal.SIGKILL:
+            self._process.join()  # as long as it is there, what it wrote is left alone
+            _all_gone(self._folder)
         return True
 
     def end(self) -> tuple[int, str]:
@@ -117,6 +121,20 @@ class Study:
     def steps(self) -> int:
         """How many optimiser steps were begun since a stage was forgotten."""
         return self.steps_file.stat().st_size if self.steps_file.exists() else 0
+
+
+def _all_gone(folder: Path) -> None:
+    """Wait until no process works in a folder: what a killed one had started ends, too."""
+    deadline = time.monotonic() + 20
+    while left := [process for process in Path("/proc").glob("[0-9]*") if _works_in(process, folder)]:
+        assert time.monotonic() < deadline, f"left running: {[(path / 'cmdline').read_text() for path in left]}"
+        time.sleep(0.05)
+
+
+def _works_in(process: Path, folder: Path) -> bool:
+    with suppress(OSError):
+        return (process / "cwd").readlink() == folder
+    return False
 
 
 def count_steps() -> None:

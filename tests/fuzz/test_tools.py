@@ -159,6 +159,7 @@ def test_words_of_a_domain_are_all_in_its_rows(folder: Path, content: bytes, kep
     assert found.kept_words >= min(kept, found.words)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(
     rows=st.lists(
