@@ -113,7 +113,9 @@ def test_what_is_not_run_here_is_run_elsewhere() -> None:
     assert set(ELSEWHERE) <= there, "ELSEWHERE names commands that the docs do not have"
     for command, where in ELSEWHERE.items():
         if where == ".ci/run":
-            assert command in docs.read(where).splitlines()
+            lines = docs.read(where).splitlines()
+            made = {word for line in lines if line.startswith("make ") for word in line.split()}
+            assert set(command.split()) <= made
         elif "::" in where:
             file, _, name = where.partition("::")
             source = docs.read(file)
