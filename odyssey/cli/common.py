@@ -125,6 +125,7 @@ def inputs(context: click.Context, study: str | None = None, accept_licenses: bo
 def stage_inputs(context: click.Context, accept_licenses: bool = False) -> tuple[Settings, Layout]:
     """The same for a stage: from now on Ctrl-C says what of its results there is."""
     settings, layout = inputs(context, accept_licenses=accept_licenses)
+    context.obj["goes_on"] = True
     context.obj["kept"] = interrupts.count_kept(str(context.info_name), settings, layout)
     return settings, layout
 

@@ -74,7 +74,7 @@ def tell(context: click.Context, error: KeyboardInterrupt) -> int:
     start = "\n" if sys.stderr.isatty() else ""
     click.echo(f"{start}{context.invoked_subcommand}: interrupted; {kept()}", err=True)
     number = error.number if isinstance(error, Interrupted) else signal.SIGINT
-    return RUN_AGAIN if number == signal.SIGTERM and "kept" in known else 128 + number
+    return RUN_AGAIN if number == signal.SIGTERM and "goes_on" in known else 128 + number
 
 
 def count_kept(stage: str, settings: Settings, layout: Layout) -> Callable[[], str]:
