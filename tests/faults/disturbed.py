@@ -10,9 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
+import pytest
 from project import Project
 
 from odyssey.store import MANIFEST, sha256
@@ -25,9 +27,11 @@ STEPS = "steps"
 """File that gets a byte for each optimiser step that is begun."""
 _LOADED = ["torch", "transformers", "sentence_transformers", "deepspeed", "mlflow", "odyssey.cli", "odyssey.training"]
 
-# A process for each try, without what importing takes: a server that has imported all is forked.
+# A process for each try, without what importing takes: a server that has imported all is forked. How many threads
+# there are is settled where torch is imported, so the server has the one thread that all else has here.
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(_LOADED)
+THREADS = "1"
 
 
 class Disturbed:
@@ -68,7 +72,10 @@ class Study:
     """A copy of the project with the tiny study finished; the tests disturb one stage of it after the other."""
 
     def __init__(self, folder: Path, study: Path | dict[str, object]) -> None:
-        self.project = Project(folder, STUDY, {STUDY: study}, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OMP_NUM_THREADS", THREADS)
+            ensure_running()
+        self.project = Project(folder, STUDY, {STUDY: study}, HF_HUB_OFFLINE="1", OMP_NUM_THREADS=THREADS)
         self.folder = folder
         self.data = folder / "data" / STUDY
         self.project.run("dvc", "repro")

@@ -13,7 +13,7 @@ import yaml
 from project import Project
 
 from faults.conftest import Row
-from faults.disturbed import STAGES, STUDY, Study
+from faults.disturbed import STAGES, STUDY, THREADS, Study
 from odyssey.store import sha256
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def elsewhere(folder: Path, study: Study) -> Project:
     described = (study.folder / "studies" / f"{STUDY}.yaml").read_text(encoding="utf-8")
     more_workers = yaml.safe_load(described)
     more_workers["sample"]["workers"] = 3
-    made = Project(folder, STUDY, {STUDY: more_workers}, OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", **environment)
+    made = Project(folder, STUDY, {STUDY: more_workers}, OMP_NUM_THREADS=THREADS, HF_HUB_OFFLINE="1", **environment)
     for place in places.values():
         place.mkdir()
     made.run("bash", "-c", "umask 077 && python -m odyssey sample")
