@@ -137,6 +137,7 @@ def _training(n: int) -> float:
             "micro_batch_size": BATCH,
             "zero_stage": 0,
             "offload_optimizer": False,
+            "offload_parameters": False,
             "activation_checkpointing": False,
             "checkpoint_minutes": 60,
         },

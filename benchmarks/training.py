@@ -49,6 +49,7 @@ RECIPE = Recipe(
         micro_batch_size=8,
         zero_stage=0,
         offload_optimizer=False,
+        offload_parameters=False,
         activation_checkpointing=False,
         checkpoint_minutes=60,
     ),

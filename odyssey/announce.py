@@ -6,6 +6,7 @@ the stages say themselves, as they find it out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -67,6 +68,19 @@ def joins(settings: Settings, model: str | None, domain: str | None) -> str:
     return f"{_cells(settings, model, domain)}, rows joined by {', '.join(settings.joins)} on either side"
 
 
+def cells(settings: Settings, model: str, chosen: Sequence[str]) -> str:
+    """Which cells are done, from adaptation to what is found out of it."""
+    if len(chosen) == 1:
+        return f"{_cells(settings, model, chosen[0])}, every stage"
+    settings.model(model)
+    return f"{model} x {_count(len(chosen), 'domain')} of {_study(settings)}, every stage"
+
+
+def sweep(settings: Settings, where: str) -> str:
+    """What is swept, and where."""
+    return f"what is missing of {_cells(settings)}, {where}"
+
+
 def claims(settings: Settings, all_seeds: bool) -> str:
     """What claims are judged by."""
     by = "every seed that MLflow has" if all_seeds else f"{_cells(settings)}, seed {settings.seed}"
@@ -95,9 +109,13 @@ def register(settings: Settings, model: str, domain: str | None, store: str) -> 
     return f"{what}, {_study(settings)}, in the model registry of {store}"
 
 
-def plan(settings: Settings, gpu: str | None) -> str:
+def plan(studies: Sequence[Settings], gpu: str | None) -> str:
     """What is planned for what."""
-    return f"what {_cells(settings)} takes on {gpu or 'this machine'}"
+    where = gpu or "this machine"
+    if len(studies) == 1:
+        return f"what {_cells(studies[0])} takes on {where}"
+    cells = sum(len(settings.models) * len(settings.adapt_to) for settings in studies)
+    return f"what {len(studies)} studies take on {where}, {_count(cells, 'cell')}"
 
 
 def perplexity(model: str, text: Path) -> str:

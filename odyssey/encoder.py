@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from odyssey import processes
 from odyssey.allocation import fitting
 from odyssey.complaints import printable
 from odyssey.corpora import hub
@@ -112,8 +113,8 @@ def encode(
     `batch_size` rows that are as long as the encoder reads; on a CPU no more than CPU_TOKENS.
     What is longer than the encoder's limit is cut: see `count_truncated`. Another batch size, or
     other rows beside it, can change a row's vector in its last digits (about 1e-7; where the encoder
-    multiplies in bfloat16, about 1e-3, as that itself does). `advance` is called with the number of
-    rows done since its last call.
+    multiplies in bfloat16, about 1e-3, as that itself does). Of several processes each encodes its share of
+    the batches, and all get the whole. `advance` is called with the number of rows done since its last call.
 
     Raises OdysseyError if the encoder gives NaN or infinity.
     """
@@ -140,9 +141,14 @@ def encode(
 
     fit = fitting(vectors, "rows")
     with torch.autocast(device, torch.bfloat16, enabled=encoder.precision == "bfloat16"):
-        for batch in batches(lengths, budget):
-            x[batch] = fit([rows[place] for place in batch])
-            advance(len(batch))
+        planned = list(batches(lengths, budget))
+        for start in range(0, len(planned), processes.count()):
+            processes.together()
+            some = planned[start : start + processes.count()]
+            own = [fit([rows[place] for place in some[k]]) for k in processes.dealt(len(some))]
+            for batch, found in zip(some, processes.collected(own, list(map(len, some))), strict=True):
+                x[batch] = found
+                advance(len(batch))
     if not np.isfinite(x).all():
         raise OdysseyError(f"encoder '{encoder.name}' gives NaN or infinity: its weights are damaged; fetch it again")
     return x
@@ -202,7 +208,7 @@ def encoder_folder(name: str, revision: str | None = None) -> Path:
         raise OdysseyError("the encoder's name is empty; give a folder or a hub id")
     if Path(name).exists():
         return Path(name)
-    return hub.fetch_all(name, hub.MODEL_FILES, revision or "main", "model")
+    return processes.in_turns(lambda: hub.fetch_all(name, hub.MODEL_FILES, revision or "main", "model"))
 
 
 def _check_weights(folder: Path, expected: str | None) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from odyssey import processes
 from odyssey.allocation import keep_freed_memory
 from odyssey.progress import verbose
 from odyssey.sections import Recipe
@@ -22,12 +23,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _TAG = "engine"
+_GENERATORS = "generators-{}.pt"
 _PLAIN = (
     ("deepspeed.runtime.fp16.loss_scaler", "LossScaler"),
     ("deepspeed.runtime.zero.config", "ZeroStageEnum"),
     ("deepspeed.utils.tensor_fragment", "fragment_address"),
 )
 """Classes in DeepSpeed's checkpoints beside tensors and plain values: numbers under names, no code that is run."""
+
+_LEFT = {
+    *("all_parameters", "applied_pre_backward_ref_cnt", "ds_external_parameters", "ds_grads_remaining", "ds_id"),
+    *("ds_inflight_param_registry", "ds_recompute_parameters", "post_bwd_fn", "pre_bwd_fn"),
+    *("_external_params", "_original_parameters"),
+}
+"""What DeepSpeed leaves in the modules of a model whose weights it divided; another engine would take it as its own."""
 
 
 def start(
@@ -74,6 +83,8 @@ def configuration(recipe: Recipe, micro_batch_size: int) -> dict[str, Any]:
     zero: dict[str, Any] = {"stage": recipe.engine.zero_stage}
     if recipe.engine.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu"}
+    if recipe.engine.offload_parameters:
+        zero["offload_param"] = {"device": "cpu"}
     return {
         "train_micro_batch_size_per_gpu": micro_batch_size,
         "gradient_accumulation_steps": 1,
@@ -93,17 +104,45 @@ def save(engine: Any, folder: Path) -> None:
     generators = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         generators["gpu"] = torch.cuda.get_rng_state()
-    engine.save_checkpoint(str(folder), tag=_TAG, client_state={"generators": generators}, save_latest=False)
+    engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+    torch.save(generators, folder / _GENERATORS.format(processes.rank()))
 
 
 def load(engine: Any, folder: Path) -> None:
     """Have a new engine, and torch's random generators, go on where one was saved by `save`."""
     import torch
 
-    _, state = engine.load_checkpoint(str(folder), tag=_TAG)
-    torch.set_rng_state(state["generators"]["cpu"])
-    if "gpu" in state["generators"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["generators"]["gpu"])
+    engine.load_checkpoint(str(folder), tag=_TAG)
+    generators = torch.load(folder / _GENERATORS.format(processes.rank()), weights_only=True)
+    torch.set_rng_state(generators["cpu"])
+    if "gpu" in generators and torch.cuda.is_available():
+        torch.cuda.set_rng_state(generators["gpu"])
+
+
+def end(engine: Any) -> None:
+    """Let go of an engine, and leave its model whole and by itself in each process, as it was before it had one."""
+    import deepspeed
+    from torch import nn
+
+    model = engine.module
+    if engine.zero_optimization_partition_weights():
+        whole: dict[int, nn.Parameter] = {}
+        for module in model.modules():
+            for weights in module.parameters(recurse=False):
+                with deepspeed.zero.GatheredParameters([weights]):
+                    whole[id(weights)] = nn.Parameter(weights.data.clone(), weights.requires_grad)
+        engine.destroy()
+        for module in model.modules():
+            # Not DeepSpeed's own kind of dict, which fetches weights that are elsewhere.
+            module._parameters = {
+                name: weights if weights is None else whole[id(weights)] for name, weights in module._parameters.items()
+            }
+            for name in _LEFT & vars(module).keys():
+                delattr(module, name)
+    else:
+        engine.destroy()
+    for hook in (engine.module_forward_pre_hook, engine.module_forward_post_hook):
+        hook.remove()
 
 
 def _load_no_code(engine: Any) -> None:
@@ -122,13 +161,12 @@ def _load_no_code(engine: Any) -> None:
 
 def _single_process() -> None:
     """Be what a launcher would make, if none did: one process, that no other machine can reach."""
-    if "RANK" in os.environ:
-        return
     import torch
 
+    if torch.distributed.is_initialized():
+        return
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
-    for backend in ("GLOO", "NCCL"):
-        os.environ.setdefault(f"{backend}_SOCKET_IFNAME", "lo")
+    processes.stay_inside()
     # Left to itself, PyTorch listens on all of the machine's addresses for processes that never come.
     alone = torch.distributed.HashStore()  # type: ignore[attr-defined]
     name = "nccl" if torch.cuda.is_available() else "gloo"

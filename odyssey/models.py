@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from odyssey import processes
 from odyssey.allocation import keep_freed_memory
 from odyssey.corpora import hub
 from odyssey.errors import OdysseyError
@@ -60,7 +63,7 @@ def pin(checkpoint: str, revision: str | None, folder: Path) -> dict[str, Any]:
         about["files"] = checkpoint_files(checkpoint)
     else:
         about["commit"] = hub.resolve(checkpoint, revision, "model")
-        hub.fetch_all(checkpoint, hub.MODEL_FILES, about["commit"], "model")
+        _fetched(checkpoint, about["commit"])
     write_json(folder / PUBLISHED, about)
     return about
 
@@ -70,21 +73,24 @@ def checkpoint_files(folder: str) -> dict[str, str]:
     return {path.name: sha256(path) for path in sorted(Path(folder).iterdir()) if path.is_file()}
 
 
-def load(name: str | Path, precision: Precision = "float32", *, revision: str | None = None) -> Loaded:
+def load(
+    name: str | Path, precision: Precision = "float32", *, revision: str | None = None, on_gpu: bool = True
+) -> Loaded:
     """A causal language model and its tokenizer, from a folder or the hub, ready to score.
 
-    The model is on the GPU if there is one. A folder may hold published.json instead of a
-    checkpoint. No code of a checkpoint is ever run, and no pickled weights are read.
+    The model is on the GPU if there is one, without `on_gpu` for as long as it is `at_work`. A
+    folder may hold published.json instead of a checkpoint. No code of a checkpoint is ever run,
+    and no pickled weights are read.
 
     Raises OdysseyError if it is not there, damaged, or would have weights that the
     checkpoint does not hold (transformers would initialise them at random and go on).
     """
     folder = _checkpoint_folder(name, revision)
     with doing(f"loading {name}"):
-        return _load(name, folder, precision)
+        return _load(name, folder, precision, on_gpu)
 
 
-def _load(name: str | Path, folder: Path, precision: Precision) -> Loaded:
+def _load(name: str | Path, folder: Path, precision: Precision, on_gpu: bool) -> Loaded:
     quieten()
     import torch
     from safetensors import SafetensorError
@@ -114,7 +120,7 @@ def _load(name: str | Path, folder: Path, precision: Precision) -> Loaded:
             "which would be random; fetch or make it again"
         )
     if torch.cuda.is_available():
-        return model.eval().to("cuda"), tokenizer
+        return model.eval().to("cuda" if on_gpu else "cpu"), tokenizer
     keep_freed_memory()
     return model.eval(), tokenizer
 
@@ -127,7 +133,7 @@ def _checkpoint_folder(name: str | Path, revision: str | None) -> Path:
     if (folder / PUBLISHED).is_file():
         about = read_json(folder / PUBLISHED)
         if about["commit"] is not None:
-            return hub.fetch_all(about["checkpoint"], hub.MODEL_FILES, about["commit"], "model")
+            return _fetched(about["checkpoint"], about["commit"])
         _check_unchanged(Path(about["checkpoint"]), about["files"])
         return Path(about["checkpoint"])
     if folder.exists() and not (folder / "config.json").is_file():
@@ -136,7 +142,11 @@ def _checkpoint_folder(name: str | Path, revision: str | None) -> Path:
         return folder
     if folder.is_absolute() or len(folder.parts) > 2 or str(name).startswith("."):
         raise OdysseyError(f"{folder}: no such model folder")
-    return hub.fetch_all(str(name), hub.MODEL_FILES, revision or "main", "model")
+    return _fetched(str(name), revision or "main")
+
+
+def _fetched(repo: str, revision: str) -> Path:
+    return processes.in_turns(lambda: hub.fetch_all(repo, hub.MODEL_FILES, revision, "model"))
 
 
 def _check_unchanged(folder: Path, files: dict[str, str]) -> None:
@@ -148,7 +158,9 @@ def _check_unchanged(folder: Path, files: dict[str, str]) -> None:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write checkpoint (safetensors) and tokenizer into a folder."""
+    """Write checkpoint (safetensors) and tokenizer into a folder; of several processes the first does."""
+    if not processes.is_first():
+        return
     from safetensors import SafetensorError
 
     try:
@@ -159,6 +171,23 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
             raise OSError(full, os.strerror(full), str(folder)) from None
         raise
     tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def at_work(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
+    """A model on the GPU, if there is one, for as long as it scores; after that in the machine's memory."""
+    import torch
+
+    if not torch.cuda.is_available():
+        yield model
+        return
+    module: torch.nn.Module = model
+    try:
+        module.to("cuda")
+        yield model
+    finally:
+        module.to("cpu")
+        torch.cuda.empty_cache()
 
 
 def free_memory() -> None:

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
+from odyssey import processes
+
 FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {state}"
 VERBOSE = "ODYSSEY_VERBOSE"
 """Environment variable, set by `odyssey -v`, that lets libraries say what they have to say."""
@@ -33,6 +35,8 @@ def bar(
     It goes round a loop or is told what is done (`update`), and is gone when that is over. `brief`
     says that it may be over at once: then nothing is shown in the first second.
     """
+    if not processes.is_first():
+        return _Silent(iterable)
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if not sys.stderr.isatty():
@@ -50,7 +54,7 @@ def verbose() -> bool:
 @contextmanager
 def doing(what: str) -> Iterator[None]:
     """Say on a terminal what goes on meanwhile, where there is nothing to count."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or not processes.is_first():
         yield
         return
     with tqdm(desc=f"{what} ...", bar_format="{desc}", leave=False):
@@ -77,6 +81,28 @@ class _Bar(tqdm):  # type: ignore[misc]
         """What FORMAT can name."""
         known: dict[str, Any] = super().format_dict
         return known | {"state": state(known["n"], known["total"], known["elapsed"], self.unit)}
+
+
+class _Silent:
+    """Of a process that is not the first: nothing is shown."""
+
+    def __init__(self, iterable: Iterable[Any] | None) -> None:
+        self._iterable = iterable
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._iterable or ())
+
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Show nothing."""
+
+    def update(self, more: float = 1) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Show nothing."""
 
 
 class _Log:

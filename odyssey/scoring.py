@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from odyssey import processes
 from odyssey.allocation import fitting
 from odyssey.errors import OdysseyError
 from odyssey.models import context_of
@@ -35,13 +37,25 @@ def token_nll(
 ) -> np.ndarray:
     """NLL in nats, float32 (n - 1,), of every token of ids (n,) but the first; see `windows`.
 
-    About `batch_tokens` tokens are scored at once. With a label, a progress bar is shown.
+    As `texts_nll`, of one text.
+    """
+    return texts_nll(model, [ids], context, batch_tokens, label=label)
+
+
+def texts_nll(
+    model: PreTrainedModel, texts: Sequence[np.ndarray], context: int, batch_tokens: int, *, label: str | None = None
+) -> np.ndarray:
+    """NLL in nats, float32, of every token but the first of each of some texts (n,), one text after the other.
+
+    About `batch_tokens` tokens are scored at once. With a label, a progress bar is shown. Of several processes
+    each scores its share of the batches, which are the same as one's, and all get the whole.
     Raises OdysseyError if `context` exceeds the model's.
     """
-    nll = np.empty(max(len(ids) - 1, 0), dtype=np.float32)
+    nll = np.empty(sum(max(len(ids) - 1, 0) for ids in texts), dtype=np.float32)
     done = 0
     progress = bar(None, label, total=len(nll), unit="tok") if label else None
-    for some in iter_nll(model, [ids], context, batch_tokens):
+    one_by_one = chain.from_iterable(iter_nll(model, [ids], context, batch_tokens) for ids in texts)
+    for some in one_by_one if processes.count() == 1 else _dealt(model, texts, context, batch_tokens):
         nll[done : done + len(some)] = some
         done += len(some)
         if progress is not None:
@@ -51,6 +65,21 @@ def token_nll(
     return nll
 
 
+def _dealt(
+    model: PreTrainedModel, texts: Sequence[np.ndarray], context: int, batch_tokens: int
+) -> Iterator[np.ndarray]:
+    """What `iter_nll` gives of each text, a round of batches at a time, one for each process."""
+    _check(model, context)
+    scorer = fitting(_scorer(model), "windows")
+    size = max(1, batch_tokens // context)
+    batches = [(ids, batch) for ids in texts for batch in _batches(windows(len(ids), context), size)]
+    for start in range(0, len(batches), processes.count()):
+        processes.together()
+        some = batches[start : start + processes.count()]
+        own = [_score_batch(model, scorer, *some[k]) for k in processes.dealt(len(some))]
+        yield from processes.collected(own, [sum(map(_length, batch)) - len(batch) for _, batch in some])
+
+
 def iter_nll(
     model: PreTrainedModel, parts: Iterable[np.ndarray], context: int, batch_tokens: int
 ) -> Iterator[np.ndarray]:
@@ -58,8 +87,7 @@ def iter_nll(
 
     Memory does not grow with the text. Raises OdysseyError if `context` exceeds the model's.
     """
-    if context > context_of(model):
-        raise OdysseyError(f"a context of {context} tokens is longer than the model's {context_of(model)}; lower it")
+    _check(model, context)
     size = max(1, batch_tokens // context)
     stride = size * (context - 1)
     scorer = fitting(_scorer(model), "windows")
@@ -73,14 +101,24 @@ def iter_nll(
     yield from _score(model, scorer, held, context, size)
 
 
+def _check(model: PreTrainedModel, context: int) -> None:
+    if context > context_of(model):
+        raise OdysseyError(f"a context of {context} tokens is longer than the model's {context_of(model)}; lower it")
+
+
 def _score(model: PreTrainedModel, scorer: Scorer, ids: np.ndarray, context: int, size: int) -> Iterator[np.ndarray]:
+    for batch in _batches(windows(len(ids), context), size):
+        yield _score_batch(model, scorer, ids, batch)
+
+
+def _score_batch(model: PreTrainedModel, scorer: Scorer, ids: np.ndarray, batch: list[tuple[int, int]]) -> np.ndarray:
+    """NLL of the windows of a batch, joined."""
     import torch
 
     tokens = torch.from_numpy(ids)
-    for batch in _batches(windows(len(ids), context), size):
-        x = torch.stack([tokens[start:stop] for start, stop in batch]).to(model.device).long()  # (B, T)
-        with torch.inference_mode():
-            yield scorer(x)
+    x = torch.stack([tokens[start:stop] for start, stop in batch]).to(model.device).long()  # (B, T)
+    with torch.inference_mode():
+        return scorer(x)
 
 
 def _scorer(model: PreTrainedModel) -> Scorer:

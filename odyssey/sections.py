@@ -236,10 +236,12 @@ class Engine(Section):
 
     micro_batch_size: Positive
     """Sequences in one forward pass; the rest of a batch follows before the optimiser's step."""
-    zero_stage: Annotated[int, Field(ge=0, le=2)]
-    """What ZeRO divides between processes and can keep off the GPU: 1 optimiser state, 2 gradients too."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)]
+    """What ZeRO divides between processes and can keep off the GPU: 1 optimiser state, 2 gradients, 3 weights, too."""
     offload_optimizer: bool
-    """Optimiser state in the machine's memory instead of the GPU's (ZeRO stages 1 and 2)."""
+    """Optimiser state in the machine's memory instead of the GPU's (ZeRO stages 1 to 3)."""
+    offload_parameters: bool
+    """Weights in the machine's memory, fetched for as long as they are computed with (ZeRO stage 3)."""
     activation_checkpointing: bool
     """Activations computed again in the backward pass instead of kept."""
     checkpoint_minutes: Annotated[float, Field(gt=0)]
@@ -248,7 +250,9 @@ class Engine(Section):
     @model_validator(mode="after")
     def _offload_needs_zero(self) -> Engine:
         if self.offload_optimizer and not self.zero_stage:
-            raise ValueError("offload_optimizer needs zero_stage 1 or 2")
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3")
+        if self.offload_parameters and self.zero_stage < 3:
+            raise ValueError("offload_parameters needs zero_stage 3")
         return self
 
 

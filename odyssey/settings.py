@@ -25,6 +25,7 @@ from odyssey.sections import (
     DocstringsDomain,
     Domain,
     Embed,
+    Engine,
     Evaluate,
     Join,
     Model,
@@ -43,10 +44,15 @@ STUDIES = "studies"
 """Folder of the studies' files, beside params.yaml."""
 SELECTIONS = "selections"
 """Folder in that of the studies, of lists of domains that `adapt_to` can name."""
+ENGINES = "engines"
+"""Folder in that of the studies, of ways to fit training into a GPU's memory that `engine` can name."""
 TEXTS = "texts"
 """Folder of a user's own texts, beside params.yaml, whose changes DVC notices."""
 CHOICE = ("study", "seed", "accept_licenses")
 """Keys of params.yaml: which study, drawn how, and the user's consent. All else is the study's."""
+
+RECIPES = ("pretrain", "adapt")
+"""Keys of the sections that say how models are trained."""
 
 T = TypeVar("T")
 
@@ -186,6 +192,7 @@ def load_settings(path: str | Path = PARAMS_FILE, study: str | None = None) -> S
         if misplaced := [key for key in CHOICE if key in raw]:
             raise OdysseyError(f"{file}: key '{misplaced[0]}' belongs into {path}, where it holds for every study")
         raw = {**raw, "adapt_to": _names(raw.get("adapt_to"), path.parent, str(file))}
+        raw |= {key: _with_engine(raw[key], path.parent, f"{file}: key '{key}") for key in RECIPES if key in raw}
         raw = {key: value for key, value in raw.items() if value is not None or key != "adapt_to"}
         raw |= {**choice.model_dump(), "study": name}
     settings = validate(raw, str(file))
@@ -224,15 +231,28 @@ def _names(value: Any, root: Path, origin: str) -> Any:
     if not isinstance(value, str) or value == "all":
         return value
     # Only there does DVC look for changes.
-    if Path(value).parent != Path(STUDIES, SELECTIONS) or not os.path.isfile(root / value):  # noqa: PTH113 - Path's fails for a name too long
-        raise OdysseyError(
-            f"{origin}: key 'adapt_to': {printable(value)} is no file in {STUDIES}/{SELECTIONS}; "
-            "write 'all', a list of domains, or such a file"
-        )
-    found = yaml_files.read(root / value)
+    file = _named(value, SELECTIONS, root, f"{origin}: key 'adapt_to'", "'all', a list of domains")
+    found = yaml_files.read(file)
     if not isinstance(found, list):
-        raise OdysseyError(f"{root / value}: expected a list of domains' names, found {type(found).__name__}")
+        raise OdysseyError(f"{file}: expected a list of domains' names, found {type(found).__name__}")
     return found
+
+
+def _with_engine(recipe: Any, root: Path, where: str) -> Any:
+    """A recipe with the settings in the file that its `engine` may be the path of; anything else as it is."""
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("engine"), str):
+        return recipe
+    file = _named(recipe["engine"], ENGINES, root, f"{where}.engine'", "its settings")
+    return {**recipe, "engine": validate_as(Engine, yaml_files.read(file), str(file))}
+
+
+def _named(value: str, folder: str, root: Path, where: str, instead: str) -> Path:
+    """The file of a folder of the studies' that a value names; raises OdysseyError with what to write `instead`."""
+    if Path(value).parent != Path(STUDIES, folder) or not os.path.isfile(root / value):  # noqa: PTH113 - Path's fails for a name too long
+        raise OdysseyError(
+            f"{where}: {printable(value)} is no file in {STUDIES}/{folder}; write {instead}, or such a file"
+        )
+    return root / value
 
 
 def _pick(table: dict[str, T], name: str, kind: str, section: str) -> T:

@@ -14,11 +14,13 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from odyssey import processes
 from odyssey.errors import OdysseyError
 from odyssey.progress import bar
 
@@ -78,25 +80,49 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def new_folder(folder: Path, made_from: dict[str, Any], how: dict[str, Any] | None = None) -> Iterator[Path]:
+def new_folder(
+    folder: Path, made_from: dict[str, Any], how: dict[str, Any] | None = None, *, by_all: bool = False
+) -> Iterator[Path]:
     """Yield a temporary folder; on success give it a manifest and move it to `folder`.
 
     `how` is recorded beside `made_from`: what it was made with that makes no difference but in
-    rounding, such as batch sizes, and so is no reason to make it again.
+    rounding, such as batch sizes, and so is no reason to make it again. Of several processes the first
+    one's counts, and what others write is thrown away, unless it is written `by_all`: then each has its
+    own files in it.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    if by_all or processes.is_first():
+        with _written(folder, made_from, how, by_all) as temporary:
+            yield temporary
+    else:
+        with tempfile.TemporaryDirectory() as thrown_away:
+            yield Path(thrown_away)
+    processes.meet()
+
+
+@contextmanager
+def _written(folder: Path, made_from: dict[str, Any], how: dict[str, Any] | None, by_all: bool) -> Iterator[Path]:
+    process = processes.agreed(os.getpid) if by_all else os.getpid()
+    temporary = folder.with_name(f".{folder.name}.{process}.tmp")
+    if processes.is_first():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+    if by_all:
+        processes.meet()
     try:
         yield temporary
+        if by_all:
+            processes.meet()
+        if not processes.is_first():
+            return
         manifest = {"made_from": made_from, "how": how or {}, "files": _hashes(temporary)}
         write_json(temporary / MANIFEST, {**manifest, _OWN: digest(manifest)})
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if processes.is_first():
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def is_current(folder: Path, made_from: dict[str, Any]) -> bool:
@@ -130,13 +156,14 @@ def unfinished(
     unit: str = "domains",
 ) -> list[Cell]:
     """The cells that are not there or no longer hold; says how many are kept."""
-    waiting: list[Cell] = []
-    for name in bar(names, f"{label}, what is there", unit=unit, brief=True):  # large checkpoints are hashed
-        cell = (name, place(name), made_from(name))
-        if not is_current(*cell[1:]):
-            waiting.append(cell)
+
+    def look() -> list[tuple[str, dict[str, Any]]]:
+        origins = ((name, made_from(name)) for name in bar(names, f"{label}, what is there", unit=unit, brief=True))
+        return [(name, origin) for name, origin in origins if not is_current(place(name), origin)]
+
+    waiting = processes.agreed(look)  # large checkpoints are hashed
     print(f"{label}: {len(waiting)} of {len(names)} {unit} to do, {len(names) - len(waiting)} kept")
-    return waiting
+    return [(name, place(name), origin) for name, origin in waiting]
 
 
 def missing(
@@ -192,6 +219,8 @@ def prune(parent: Path, keep: Collection[str]) -> None:
 
     What a process that still runs on this machine is writing is left alone.
     """
+    if not processes.is_first():
+        return
     for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
         if folder.is_dir() and folder.name not in keep and not _is_being_written(folder):
             print(f"deleted {folder}: not of this study, or left by a run that was killed")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from odyssey import engine, models
+from odyssey import engine, models, processes
 from odyssey.allocation import is_out_of_memory
 from odyssey.errors import OdysseyError
 from odyssey.progress import bar, doing
@@ -102,7 +102,8 @@ def train(
     comes out is the same bit for bit.
 
     A batch that does not fit the memory is done again in micro-batches of half the size, and so are
-    all after it: the same step up to rounding.
+    all after it: the same step up to rounding. Not so where several processes train together: there each has its
+    share of every batch, and the same comes out as of one, up to rounding, where the model has no dropout.
 
     Raises OdysseyError, naming `label` and the step, on a loss that is not finite or that has
     exploded, and if weights are not finite in the end.
@@ -110,7 +111,7 @@ def train(
     import torch
 
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + processes.rank())  # dropout of different sequences is not the same
         run = _Run(model, blocks, recipe, learning_rate, label, shuffle, watched_by or Unwatched(), kept)
         return run.to_end(probe, frozenset(probe_steps) if probe is not None else frozenset())
 
@@ -152,12 +153,13 @@ class _Run:
                 raise
             except (RuntimeError, MemoryError) as error:
                 can_halve = not self._whole and not self._updating and self._log.micro_batch_size > 1
-                if not can_halve or not is_out_of_memory(error):
+                # Alone: others would wait for this one's share of the batch.
+                if not can_halve or not is_out_of_memory(error) or processes.count() > 1:
                     raise
             # Not in the handler: the error holds what was in memory.
             self._halve()
         self._model.eval()
-        self._engine.destroy()
+        engine.end(self._engine)
         if not all(weights.isfinite().all() for weights in self._model.parameters()):
             raise OdysseyError(f"{self._label}: weights are not finite after step {self._step}; {self._remedy}")
         return self._log
@@ -206,6 +208,7 @@ class _Run:
                     self._look(probe)
                 if self._step == self._total:
                     return
+                processes.together()
                 self._model.train()
                 before = self._tokens
                 with held():
@@ -254,16 +257,23 @@ class _Run:
         Nothing is learned from a batch whose NLL is not finite, or has exploded.
         """
         nll, micro = 0.0, self._log.micro_batch_size
-        for start in range(0, len(batch), micro):
-            x = batch[start : start + micro]  # (b, T)
-            last = start + micro >= len(batch)
+        own = batch[processes.rank() :: processes.count()]
+        most = math.ceil(len(batch) / processes.count())
+        for start in range(0, most, micro):
+            x = own[start : start + micro]  # (b, T)
+            last = start + micro >= most
             # Sequences have one length, so that weighting by their number gives the batch's mean.
-            loss = _loss(self._engine, x) * (len(x) / len(batch))
+            weight = len(x) / len(batch)
+            # A process that has none left makes the same calls as the others, with what counts nothing.
+            loss = _loss(self._engine, x if len(x) else batch[:1]) * weight
             nll += float(loss.item())
-            if not nll < self._exploded:
+            if last:
+                nll = processes.summed(nll)
+            if (last or processes.count() == 1) and not nll < self._exploded:
                 return nll
             self._engine.set_gradient_accumulation_boundary(last)
-            self._engine.backward(loss)
+            # DeepSpeed takes the mean over the processes.
+            self._engine.backward(loss * processes.count() if processes.count() > 1 else loss)
             self._updating = last
             self._engine.step()
         self._updating = False
@@ -275,6 +285,8 @@ class _Run:
             with held():
                 kept.save(f"{self._step:09d}-{len(self._log.points):04d}", self._write)
         except (OSError, RuntimeError) as error:
+            if processes.count() > 1:  # the others wait for its part
+                raise
             told = str(error).partition("\n")[0]
             print(f"{self._label}: no checkpoint could be written after step {self._step}: {told}", file=sys.stderr)
             kept.put_off()
@@ -294,7 +306,7 @@ class _Run:
         )
         with tempfile.TemporaryDirectory() as folder:
             engine.save(self._engine, Path(folder))
-            self._engine.destroy()
+            engine.end(self._engine)
             self._engine = None
             self._model.zero_grad()  # of the micro-batches that did fit
             models.free_memory()

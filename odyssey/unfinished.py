@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from odyssey import processes
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.sections import Recipe
@@ -34,7 +35,7 @@ class Unfinished:
 
     def due(self) -> bool:
         """Whether the last one, or the start, is so long ago that one is to be written."""
-        return time.monotonic() - self._saved >= self._seconds
+        return processes.agreed(lambda: time.monotonic() - self._saved >= self._seconds)
 
     def begun(self) -> bool:
         """Whether there is a checkpoint."""
@@ -48,21 +49,26 @@ class Unfinished:
         """Have `write` fill a checkpoint's folder, then delete the older ones; a failed one leaves them.
 
         `place` says how far training is; of two it is the greater one, as text, that is newer.
+        Each of several processes writes what it has of it.
         """
         folder = self._folder / f"{_PREFIX}{place}"
-        if not folder.exists():  # else it holds the same: nothing has been done since
-            with new_folder(folder, self._made_from) as temporary:
+        if not processes.agreed(folder.exists):  # else it holds the same: nothing has been done since
+            with new_folder(folder, self._made_from, by_all=True) as temporary:
                 write(temporary)
-        for other in self._all():
+        for other in self._all() if processes.is_first() else ():
             if other != folder:
                 shutil.rmtree(other)
         self.put_off()
 
     def newest(self) -> Path | None:
         """The checkpoint to go on from, if there is one that holds."""
+        name = processes.agreed(self._newest)
+        return None if name is None else self._folder / name
+
+    def _newest(self) -> str | None:
         for folder in reversed(self._all()):
             if is_current(folder, self._made_from):
-                return folder
+                return folder.name
             print(f"{folder}: not used, as it is damaged or was begun with other settings, texts or code; deleted")
             shutil.rmtree(folder)
         return None
@@ -78,6 +84,9 @@ def unfinished(folder: Path, made_from: Mapping[str, Any], minutes: float) -> It
     They are deleted once the block is done; they stay if it ends by an exception.
     Raises OdysseyError if another process trains the same.
     """
+    if not processes.is_first():
+        yield Unfinished(folder, made_from, minutes)
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("w") as lock:
         try:
@@ -104,5 +113,6 @@ def resumable(
     To be left after the result is in its place: else an interruption between the two would lose both.
     """
     # What else decides whether an engine can read what another one wrote.
-    engine = recipe.engine.model_dump(include={"zero_stage", "offload_optimizer"})
-    return unfinished(layout.unfinished(*run), {**made_from, "engine": engine}, recipe.engine.checkpoint_minutes)
+    engine = recipe.engine.model_dump(include={"zero_stage", "offload_optimizer", "offload_parameters"})
+    origin = {**made_from, "engine": {**engine, "processes": processes.count()}}
+    return unfinished(layout.unfinished(*run), origin, recipe.engine.checkpoint_minutes)

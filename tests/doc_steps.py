@@ -19,12 +19,14 @@ import yaml
 ROOT = Path(__file__).parents[1]
 FILES = (
     *("docs/extending.md", "README.md", "docs/results.md", "docs/findings.md", "docs/paper.md", "docs/method.md"),
-    *("docs/troubleshooting.md", "docs/benchmarks.md", "CONTRIBUTING.md", "data/README.md", "texts/README.md"),
+    *("docs/scale.md", "docs/troubleshooting.md", "docs/benchmarks.md", "CONTRIBUTING.md", "data/README.md"),
+    "texts/README.md",
 )
 """In the order in which their commands are run: extending.md makes the texts that README.md speaks of."""
-PROGRAMS = ("odyssey", "dvc", "mlflow", "make", "git", "pytest", "python")
+PROGRAMS = ("odyssey", "dvc", "mlflow", "make", "git", "pytest", "python", "torchrun", "deepspeed")
 ELLIPSIS = "..."
 PAPER = "tests/test_paper.py::test_"
+TOGETHER = "tests/test_processes.py::test_"
 CONSENTING = "odyssey study {} --accept-licenses && dvc repro"
 ELSEWHERE = {
     "git clone <this repository> odyssey && cd odyssey": "the copy of the project is such a clone",
@@ -35,6 +37,10 @@ ELSEWHERE = {
     "make faults": ".ci/run",
     "make fuzz": ".ci/run",
     "make audit": "needs PyPI's data on vulnerabilities; tests/test_security.py tests what comes of what is said",
+    "torchrun --nproc-per-node 2 -m odyssey evaluate --model small": f"{TOGETHER}a_study_by_two_processes",
+    "deepspeed --num_gpus 2 --no_local_rank --module odyssey adapt --model small --domain torch": (
+        f"{TOGETHER}deepspeeds_launcher_does_as_well"
+    ),
     "odyssey verify": "tests/test_verify.py: what is recorded is of the mini-study, which a tiny one is not",
     "make bench": "takes an hour and a quiet machine; tests/test_benchmarks.py tests what its scripts share",
     CONSENTING.format("gpt2-small"): f"{PAPER}gpt2_on_openwebtext_by_dvc_repro",

@@ -95,7 +95,7 @@ def test_first_lines_of_the_mini_study() -> None:
     assert announce.track(mini, "sqlite:///x.db") == f"{whole}, and a summary, to sqlite:///x.db"
     assert announce.claims(mini, False) == f"the paper's claims by {whole}, seed 0"
     assert announce.claims(mini, True) == "the paper's claims by every seed that MLflow has of study 'mini'"
-    assert announce.plan(mini, "A100-80GB") == f"what {whole} takes on A100-80GB"
+    assert announce.plan([mini], "A100-80GB") == f"what {whole} takes on A100-80GB"
 
 
 def test_first_lines_of_a_published_study() -> None:

@@ -26,7 +26,7 @@ from transformers import (
 
 from odyssey import engine
 from odyssey.planning.shapes import SHAPES
-from odyssey.science import cost
+from odyssey.science import cost, memory
 from odyssey.science.cost import PLAIN_GELU, Number, Shape
 from odyssey.sections import Recipe
 from odyssey.training import _loss
@@ -166,7 +166,7 @@ def kept(model: Any, x: torch.Tensor) -> tuple[int, Any]:
 
 
 def predicted(shape: Shape, number: Number) -> int:
-    return (cost.activations(shape, number) + cost.logits_kept(shape)) * BATCH * CONTEXT
+    return (memory.activations(shape, number) + memory.logits_kept(shape)) * BATCH * CONTEXT
 
 
 @pytest.mark.parametrize("shape", TINY.values(), ids=list(TINY))
@@ -186,31 +186,50 @@ def test_checkpointing_keeps_the_layers_inputs() -> None:
     model = build(shape)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     found, _ = kept(model, tokens())
-    expected = (cost.activations(shape, "float32", checkpointing=True) + cost.logits_kept(shape)) * BATCH * CONTEXT
+    expected = (memory.activations(shape, "float32", checkpointing=True) + memory.logits_kept(shape)) * BATCH * CONTEXT
     assert expected == pytest.approx(found, rel=0.05)
     assert expected < 0.3 * predicted(shape, "float32")
 
 
 def test_gpt2_keeps_sixteen_numbers_for_each_of_its_width() -> None:
     # Two norms 2 x 2, attention 4, GELU 2 x 4, and one float32 a head
-    assert cost.layer_activations(GPT2, "bfloat16") == 16 * 64 * 2 + 4 * 4
-    assert cost.layer_activations(GPT2_PLAIN, "bfloat16") == 28 * 64 * 2 + 4 * 4
-    assert cost.layer_activations(replace(GPT2, dropout=True), "bfloat16") == 16 * 64 * 2 + 4 * 4 + 2 * 64
+    assert memory.layer_activations(GPT2, "bfloat16") == 16 * 64 * 2 + 4 * 4
+    assert memory.layer_activations(GPT2_PLAIN, "bfloat16") == 28 * 64 * 2 + 4 * 4
+    assert memory.layer_activations(replace(GPT2, dropout=True), "bfloat16") == 16 * 64 * 2 + 4 * 4 + 2 * 64
 
 
 def test_states_of_adam() -> None:
     # float32: weights 4, moments 8, gradients 4; bfloat16: weights 2, copies 4, moments 8, gradients 2 and 4
-    plain, mixed = cost.states("float32", 0, False), cost.states("bfloat16", 0, False)
+    plain, mixed = memory.states("float32", 0, False), memory.states("bfloat16", 0, False)
     assert (plain.gpu, plain.held, plain.gpu + plain.step) == (12, 4, 16)
     assert (mixed.gpu, mixed.held, mixed.gpu + mixed.step) == (14, 2, 20)
-    offloaded = cost.states("bfloat16", 1, True)
+    offloaded = memory.states("bfloat16", 1, True)
     assert (offloaded.gpu, offloaded.host) == (2, 18)
+    # Weights in bfloat16, weights and moments in float32, gradients as both: 2 + 12 + 6
+    nothing = memory.states("bfloat16", 3, True, offload_parameters=True)
+    assert (nothing.gpu, nothing.host) == (0, 20)
 
 
-@pytest.mark.parametrize(("stage", "offload"), [(4, False), (-1, False), (0, True)])
-def test_states_that_there_are_not(stage: int, offload: bool) -> None:
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        # Of 2 + 2 + 12 bytes (Rajbhandari et al. 2020, figure 1), 64 processes divide 12, 14 or all, and 16 / 64 = 0.25
+        (1, 4 + 12 / 64),
+        (2, 2 + 14 / 64),
+        (3, 16 / 64),
+    ],
+)
+def test_what_processes_divide(stage: int, expected: float) -> None:
+    per = memory.states("bfloat16", stage, False, processes=64)
+    assert per.gpu + per.held == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("stage", "offload", "parameters"), [(4, False, False), (-1, False, False), (0, True, False), (2, True, True)]
+)
+def test_states_that_there_are_not(stage: int, offload: bool, parameters: bool) -> None:
     with pytest.raises(ValueError, match="ZeRO"):
-        cost.states("float32", stage, offload)
+        memory.states("float32", stage, offload, offload_parameters=parameters)
 
 
 class Live(TorchDispatchMode):
@@ -242,13 +261,21 @@ class Live(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("number", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("stage", "offload"), [(0, False), (1, False), (2, False), (1, True), (2, True)])
-def test_states_are_those_that_deepspeed_holds(number: Number, stage: int, offload: bool) -> None:
+@pytest.mark.parametrize(
+    ("stage", "offload", "parameters"),
+    [
+        *((stage, False, False) for stage in (0, 1, 2, 3)),
+        *((stage, True, False) for stage in (1, 2, 3)),
+        (3, True, True),
+    ],
+)
+def test_states_are_those_that_deepspeed_holds(number: Number, stage: int, offload: bool, parameters: bool) -> None:
     # On a CPU what is offloaded and what is not is in one place: the sum is compared.
     fits = {
         "micro_batch_size": 1,
         "zero_stage": stage,
         "offload_optimizer": offload,
+        "offload_parameters": parameters,
         "activation_checkpointing": False,
         "checkpoint_minutes": 1,
     }
@@ -263,31 +290,54 @@ def test_states_are_those_that_deepspeed_holds(number: Number, stage: int, offlo
             live.peak = 0
             running.step()
         gc.collect()
-    per = cost.states(number, stage, offload)
+    per = memory.states(number, stage, offload, offload_parameters=parameters)
+    # ZeRO 3 has its buffer for gradients from the start.
+    bucket = memory.BUCKET * cost.BYTES[number] if stage == 3 else 0
     # With one micro-batch a step, ZeRO 2 needs no buffer for the gradients of earlier ones.
     spare = cost.BYTES[number] if offload and stage == 2 else 0
-    parameters = shape.parameters()
-    assert live.now == pytest.approx((per.gpu + per.host - spare) * parameters, rel=0.04)
-    assert live.peak == pytest.approx((per.gpu + per.host + per.step - spare) * parameters, rel=0.06)
+    count = shape.parameters()
+    assert live.now - bucket == pytest.approx((per.gpu + per.host - spare) * count, rel=0.04)
+    assert live.peak - bucket == pytest.approx((per.gpu + per.host + per.step - spare) * count, rel=0.06)
     running.destroy()
 
 
 def test_logits_are_the_largest_term_of_a_small_model() -> None:
     # 16 x 1024 tokens x 50257 x 12 bytes = 9.88 GB, against 12 layers of 28 x 768 bfloat16
-    memory = cost.training_memory(
+    found = memory.training_memory(
         SHAPES["openai-community/gpt2"], 1024, number="bfloat16", micro_batch=16, micro_batches=1
     )
-    assert memory.logits == 16 * 1024 * 50257 * 12
-    assert memory.logits > memory.activations > memory.states
+    assert found.logits == 16 * 1024 * 50257 * 12
+    assert found.logits > found.activations > found.states
+
+
+def test_llama_with_its_parameters_offloaded() -> None:
+    llama = SHAPES["huggyllama/llama-7b"]
+    engine: dict[str, Any] = {"zero_stage": 3, "offload": True, "offload_parameters": True, "checkpointing": True}
+    found = memory.training_memory(llama, 2048, number="bfloat16", micro_batch=4, micro_batches=4, **engine)
+    # All weights while it starts, 6.74e9 x 2; then 1.05e9 x 2 of them; logits 4 x 2048 x 32000 x 12
+    assert (found.start, found.states, found.logits) == (13_476_831_232, 2_100_000_000, 3_145_728_000)
+    # Layers' inputs 32 x 4096 x 2, the last norm's 8 x 4096
+    assert found.activations == 8192 * (32 * 4096 * 2 + 8 * 4096)
+    assert found.host == 20 * 6_738_415_616
+    assert found.peak == found.start
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_more_processes_take_no_more_of_each(stage: int) -> None:
+    llama = SHAPES["huggyllama/llama-7b"]
+    usual: dict[str, Any] = {"number": "bfloat16", "micro_batch": 1, "micro_batches": 4, "zero_stage": stage}
+    peaks = [memory.training_memory(llama, 2048, **usual, processes=n).peak for n in (2, 4, 8, 64)]
+    assert peaks == sorted(peaks, reverse=True)
+    assert (peaks[0] > peaks[-1]) == (stage > 0)
 
 
 NUMBERS = st.sampled_from(["float32", "bfloat16"])
 SHAPE = st.sampled_from([*TINY.values(), *SHAPES.values()])
 
 
-def memory(shape: Shape, **changes: Any) -> cost.Memory:
+def trained(shape: Shape, **changes: Any) -> memory.Memory:
     usual: dict[str, Any] = {"number": "bfloat16", "micro_batch": 4, "micro_batches": 4, "zero_stage": 1}
-    return cost.training_memory(shape, shape.context, **(usual | changes))
+    return memory.training_memory(shape, shape.context, **(usual | changes))
 
 
 @settings(max_examples=60, deadline=None)
@@ -295,34 +345,33 @@ def memory(shape: Shape, **changes: Any) -> cost.Memory:
 def test_memory_grows_and_shrinks_as_it_should(
     shape: Shape, number: Number, stage: int, micro: int, checkpointing: bool
 ) -> None:
-    some = {"number": number, "zero_stage": stage, "micro_batch": micro, "checkpointing": checkpointing}
-    one = memory(shape, **some)
-    assert memory(shape, **some, offload=True).peak <= one.peak
-    assert memory(shape, **some, offload=True).host > one.host == 0
-    assert memory(shape, **{**some, "micro_batch": micro + 1}).peak >= one.peak
-    assert (
-        memory(shape, **{**some, "checkpointing": True}).peak <= memory(shape, **{**some, "checkpointing": False}).peak
-    )
-    assert memory(replace(shape, layers=shape.layers + 1), **some).peak > one.peak
+    some: dict[str, Any] = {"number": number, "zero_stage": stage, "micro_batch": micro, "checkpointing": checkpointing}
+    one = trained(shape, **some)
+    assert trained(shape, **some, offload=True).peak <= one.peak
+    assert trained(shape, **some, offload=True).host > one.host == 0
+    assert trained(shape, **{**some, "micro_batch": micro + 1}).peak >= one.peak
+    peaks = [trained(shape, **(some | {"checkpointing": choice})).peak for choice in (True, False)]
+    assert peaks[0] <= peaks[1]
+    assert trained(replace(shape, layers=shape.layers + 1), **some).peak > one.peak
     assert one.peak >= one.states > 0
-    assert cost.on_gpu(one.peak) > one.peak
+    assert memory.on_gpu(one.peak) > one.peak
 
 
 @settings(max_examples=40, deadline=None)
 @given(SHAPE, NUMBERS, st.integers(1, 64))
 def test_scoring_takes_less_than_training(shape: Shape, number: Number, windows: int) -> None:
     def scored(tokens: int, held: int = 1 << 40, models: int = 1) -> int:
-        return cost.scoring_memory(
+        return memory.scoring_memory(
             shape, shape.context, number=number, batch_tokens=tokens, held_logits=held, models=models
         )
 
     tokens = windows * shape.context
     scoring = scored(tokens)
-    assert scoring <= memory(shape, number=number, micro_batch=windows).peak
+    assert scoring <= trained(shape, number=number, micro_batch=windows).peak
     assert scored(tokens + shape.context) > scoring
     assert scored(tokens, models=2) == scoring + shape.parameters() * cost.BYTES[number]
     # Of 5 tokens the logits are there at a time, not of all.
-    less = (tokens - 5) * cost.logits_scoring(shape, number)
+    less = (tokens - 5) * memory.logits_scoring(shape, number)
     assert scored(tokens, held=6 * shape.vocabulary - 1) == scoring - less
 
 
@@ -336,7 +385,7 @@ def test_peak_on_a_gpu(shape: Shape) -> None:
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     _loss(model, x).backward()
-    expected = (cost.activations(large, "bfloat16") + cost.logits_training(large)) * x.numel()
+    expected = (memory.activations(large, "bfloat16") + memory.logits_training(large)) * x.numel()
     assert expected == pytest.approx(torch.cuda.max_memory_allocated() - before, rel=0.2)
 
 
@@ -349,6 +398,29 @@ def test_seconds() -> None:
     assert cost.GPUS["A100-80GB"].rate("bfloat16") == 312e12
 
 
+@pytest.mark.parametrize(
+    ("stage", "micro_batches", "optimizer", "parameters", "expected"),
+    [
+        # Gradients out (2), out again as float32 (4), weights back (2)
+        (2, 1, True, False, 8),
+        # Out four times and back in between (7 x 2), 4, 2
+        (2, 4, True, False, 20),
+        # Added up on the GPU
+        (1, 4, True, False, 8),
+        # Gradients as above, 18; weights in for eight passes, 16
+        (3, 4, True, True, 34),
+        # Weights alone: in for two passes, and back
+        (3, 1, False, True, 6),
+        (2, 4, False, False, 0),
+    ],
+)
+def test_what_is_carried_in_a_step(
+    stage: int, micro_batches: int, optimizer: bool, parameters: bool, expected: int
+) -> None:
+    assert cost.carried("bfloat16", stage, micro_batches, optimizer=optimizer, parameters=parameters) == expected
+
+
 def test_an_offloaded_step() -> None:
-    # 5e9 parameters: 32 bytes each at 50 GB/s, 3.2 s; 2 x 2 bytes each at 20 GB/s, 1 s
-    assert cost.offloaded_step(5 * 10**9, "bfloat16") == pytest.approx(4.2)
+    # 5e9 parameters: 32 bytes each at 50 GB/s, 3.2 s; 8 bytes each at 20 GB/s, 2 s
+    assert cost.offloaded_step(5 * 10**9, 8) == pytest.approx(5.2)
+    assert cost.offloaded_step(5 * 10**9, 8, optimizer=False) == pytest.approx(2)

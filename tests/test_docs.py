@@ -164,6 +164,8 @@ def _value(study: dict[str, Any], key: str) -> str:
     value: Any = study
     for part in key.split("."):
         value = value[part]
+        if str(value).startswith("studies/engines/"):
+            value = yaml.safe_load(docs.read(value))
     if isinstance(value, dict):
         return "a recipe"
     return '"\\n"' if value == "\n" else "null" if value is None else str(value).lower()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import doc_steps
 import pytest
 from click.testing import CliRunner
 from conftest import PAPER_STUDIES
+from doc_steps import Command
 from transformers import LlamaConfig
 
 from odyssey import published
@@ -19,16 +24,20 @@ from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.planning import machine as machines
 from odyssey.planning import plan as planning
+from odyssey.planning import schedule as schedules
 from odyssey.planning.amounts import gb
 from odyssey.planning.machine import Device, Machine, dvc_copies, find_gpu, look_around
 from odyssey.planning.parts import Plan, Stage
 from odyssey.planning.plan import make_plan
 from odyssey.planning.recorded import CHECKPOINT_SIZES
 from odyssey.planning.render import WIDTH, render
+from odyssey.planning.schedule import STARTING, Schedule, make_schedule
 from odyssey.planning.shapes import SHAPES, shape_of
 from odyssey.planning.sizes import Sizes
+from odyssey.planning.studies import changed, describe
 from odyssey.science.cost import GPUS
-from odyssey.sections import PublishedModel
+from odyssey.science.memory import on_gpu
+from odyssey.sections import Architecture, PublishedModel
 from odyssey.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
@@ -143,9 +152,33 @@ def test_what_does_not_fit_has_a_remedy() -> None:
     assert stage(better, "adapt").host_memory >= 6.738e9 * 16
 
 
+def test_parameters_leave_the_gpu_where_nothing_less_makes_it_fit() -> None:
+    # Of 11 GB of memory and micro-batches of 16, weights alone would be 6.4 GB, and float32 states 19
+    found = made(paper("openai-community/gpt2-xl"), "T4")
+    assert "zero_stage: 2, offload_optimizer: true, offload_parameters: false" in found.gpu_checks[0].remark
+    engine = {"zero_stage": 3, "offload_optimizer": True, "offload_parameters": True, "micro_batch_size": 8}
+    less = made(paper("huggyllama/llama-7b", **engine, activation_checkpointing=True), "RTX-4090")
+    adapt = stage(less, "adapt")
+    # All of them while it starts, 2 bytes each
+    assert adapt.device_memory >= 6.738e9 * 2
+    assert adapt.device_memory < 24e9
+    assert adapt.host_memory >= 6.738e9 * 20
+    text = " ".join(render(less).split())
+    # 2 micro-batches: gradients 3 x 2 + 4, weights 2 x 2 x 2
+    assert "18 bytes a parameter (2 micro-batches) at 20 GB/s" in text
+    assert "curves: weights fetched for" in text
+    kept = made(paper("huggyllama/llama-7b", activation_checkpointing=True), "RTX-4090")
+    assert (stage(less, "adapt").hours or 0) > (stage(kept, "adapt").hours or 0)
+
+
 def test_no_remedy() -> None:
     found = made(paper("huggyllama/llama-7b"), "T4")
-    assert "no setting" in found.gpu_checks[0].remark
+    assert "zero_stage: 3" in found.gpu_checks[0].remark
+    wide = {"layers": 4, "width": 65536, "heads": 64, "context": 2048, "vocabulary": 50257}
+    huge = study("mini")
+    (name, model), *_ = huge.models.items()
+    model = model.model_copy(update={"architecture": Architecture.model_validate(wide)})
+    assert "no setting" in made(huge.model_copy(update={"models": {name: model}}), "T4").gpu_checks[0].remark
 
 
 def test_a_faster_gpu_takes_fewer_hours() -> None:
@@ -363,3 +396,131 @@ def test_old_ids_are_known() -> None:
 
 def test_the_table_of_models_is_whole() -> None:
     assert set(SHAPES) == set(published.CHECKPOINTS) == set(CHECKPOINT_SIZES)
+
+
+# -- on several GPUs
+
+
+def scheduled(names: Sequence[str] = ("gpt2-small",), gpus: Sequence[int] = (1, 8), **options: Any) -> Schedule:
+    return make_schedule(list(map(study, names)), GPUS["A100-80GB"], SERVER, gpus, ask_hub=False, **options)
+
+
+def test_one_gpu_takes_the_hours_of_the_plan() -> None:
+    found, plan = scheduled(), made(study("gpt2-small"))
+    one, eight = found.rows
+    assert plan.hours is not None
+    # Each of 20 cells starts in two minutes.
+    assert one.hours == pytest.approx(plan.hours + 20 * STARTING / 3600)
+    assert one.used == pytest.approx(1)
+    assert one.together == pytest.approx(one.hours)
+    assert found.studies[0].longest < eight.hours < one.hours / 2
+    assert eight.disturbed[1] <= eight.disturbed[0] <= eight.disturbed[2]
+    assert eight.disturbed[0] >= eight.hours
+    assert one.gpu_memory == find_needed(plan, "adapt")
+
+
+def find_needed(plan: Plan, name: str) -> int:
+    return on_gpu(stage(plan, name).device_memory)
+
+
+def test_the_longest_cell_is_what_more_gpus_do_not_shorten() -> None:
+    few, many = scheduled(gpus=(20, 1000)).rows
+    assert few.hours == many.hours
+    assert many.used < few.used
+    # A batch has sixteen sequences, so that sixteen GPUs can share it.
+    assert many.together < few.together
+    assert study("gpt2-small").adapt.batch_size == 16
+
+
+def test_several_studies_fetch_once_what_they_share() -> None:
+    found = scheduled(["gpt2-small", "gpt2-large"])
+    alone = [made(study(name)) for name in ("gpt2-small", "gpt2-large")]
+    (larger,) = stage(alone[1], "pretrain").downloads
+    assert found.fetched == alone[0].fetched + larger.bytes
+    assert [one.cells for one in found.studies] == [20, 20]
+    assert found.hours == pytest.approx(sum(one.hours or 0 for one in alone))
+    # While cells train, each has a checkpoint of its own.
+    one, eight = found.rows
+    spare = [max(part.spare for part in plan.stages) for plan in alone]
+    assert eight.disk - one.disk == 7 * max(spare)
+
+
+def test_failures_cost_time_and_too_many_are_refused() -> None:
+    calm, often = scheduled(failures=0.0).rows[0], scheduled(failures=0.5).rows[0]
+    assert (calm.failures, calm.lost) == (0, 0)
+    assert often.failures > 1
+    assert often.disturbed[0] > calm.disturbed[0]
+    with pytest.raises(OdysseyError, match=r"--failures 10000: jobs would hardly get on: .*checkpoint_minutes"):
+        scheduled(failures=1e4)
+
+
+def test_hours_on_several_gpus_need_one_that_is_known() -> None:
+    for machine in (LAPTOP, Machine(10**11, Device("other", 10**11, None), 10**12, 10**12, one_disk=True)):
+        with pytest.raises(OdysseyError, match="name one, --gpu A100-80GB"):
+            make_schedule([study("mini")], None, machine, [8], ask_hub=False)
+    own = make_schedule([study("gpt2-small")], None, SERVER, [8], ask_hub=False)
+    assert own.studies[0].gpu_memory == find_needed(made(study("gpt2-small")), "adapt")
+
+
+def test_what_is_printed_on_several_gpus(offline: None, tmp_path: Path) -> None:
+    layout, two = Layout(tmp_path / "mini"), [study("gpt2-small"), study("gpt2-large")]
+    text = describe(two[:1], layout, "A100-80GB", gpus=[8, 64])
+    assert text.startswith("Study gpt2-small: ")
+    assert re.search(r"(?m)^8 +\d", text)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    both = json.loads(describe(two, layout, "A100-80GB", gpus=[8], as_json=True))["schedule"]
+    assert both["totals"]["hours"] > both["rows"][0]["hours"]
+    assert describe(two, layout, "A100-80GB").splitlines()[-1].startswith("together ")
+    one = json.loads(describe(two[:1], layout, "A100-80GB", gpus=[8], as_json=True))
+    assert one["totals"]["hours"] == pytest.approx(one["schedule"]["totals"]["hours"])
+
+
+def test_a_study_with_another_engine_and_all_domains(tmp_path: Path) -> None:
+    file = ROOT / "studies" / "engines" / "gpu-24gb.yaml"
+    found = changed(study("llama-7b"), engine=file, all_domains=True)
+    assert found.adapt.engine.offload_parameters
+    assert len(found.adapt_to) == len(found.domains) == 199
+    assert changed(found, engine=None, all_domains=False) == found
+    (tmp_path / "it.yaml").write_text(file.read_text(encoding="utf-8").replace("zero_stage: 3", "zero_stage: 4"))
+    with pytest.raises(OdysseyError, match=r"it\.yaml.*zero_stage"):
+        changed(found, engine=tmp_path / "it.yaml", all_domains=False)
+    with pytest.raises(OdysseyError, match="nowhere"):
+        changed(found, engine=tmp_path / "nowhere.yaml", all_domains=False)
+
+
+@pytest.mark.parametrize("micro", [1, 2, 4, 8, 16])
+def test_the_docs_table_of_micro_batches(micro: int) -> None:
+    cells = [str(micro)]
+    for name, gpu in (("gpu-80gb", "A100-80GB"), ("gpu-24gb", "RTX-4090")):
+        fits = changed(study("llama-7b"), engine=ROOT / "studies" / "engines" / f"{name}.yaml", all_domains=False)
+        engine = fits.adapt.engine.model_copy(update={"micro_batch_size": micro})
+        found = made(fits.model_copy(update={"adapt": fits.adapt.model_copy(update={"engine": engine})}), gpu)
+        adapt = stage(found, "adapt")
+        mark = "" if on_gpu(adapt.device_memory) < find_gpu(gpu).memory * 1e9 else ", too much"
+        cells += [f"{gb(on_gpu(adapt.device_memory))}{mark}", f"{adapt.hours:,.0f} h"]
+    line = f"| {' | '.join(cells)} |"
+    assert line in doc_steps.read("docs/scale.md").splitlines(), f"the row should be:\n{line}"
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that has no network."""
+    for module in (planning, schedules):
+        monkeypatch.setattr(module, "hub_answers", lambda: False)
+    monkeypatch.setattr(planning, "look_around", lambda *_, **__: replace(SERVER, one_disk=True))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [step for step in doc_steps.steps("docs/scale.md") if isinstance(step, Command) and "plan" in step.text],
+    ids=lambda step: step.place,
+)
+def test_the_docs_on_scale_show_what_is_printed(step: Command, offline: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (words,) = doc_steps.parts_of(step.text)
+    said = CliRunner().invoke(main, words[1:])
+    assert said.exit_code == 0, said.output
+    printed = iter(said.output.splitlines())
+    for line in step.printed or ():
+        if line != doc_steps.ELLIPSIS:
+            assert line in printed, f"{step.place}: `{step.text}` does not print, or not there:\n{line}"

@@ -32,7 +32,9 @@ ENGINES: list[dict[str, Any]] = [
     {},
     {"zero_stage": 1},
     {"zero_stage": 2, "offload_optimizer": True, "activation_checkpointing": True},
+    {"zero_stage": 3, "offload_optimizer": True, "offload_parameters": True, "activation_checkpointing": True},
 ]
+NAMES = ["zero 0", "zero 1", "zero 2, offloaded", "zero 3, offloaded"]
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +47,8 @@ def _heeding() -> Iterator[None]:
 
 def recipe(change: dict[str, Any], precision: str = "float32", epochs: int = 2) -> Recipe:
     """Batches of four in two micro-batches; an epoch is of four and a half."""
-    fits = {"micro_batch_size": 4, "zero_stage": 0, "offload_optimizer": False, "activation_checkpointing": False}
-    engine = Engine.model_validate({**fits, "checkpoint_minutes": 60, **change})
+    fits = {"micro_batch_size": 4, "zero_stage": 0, "activation_checkpointing": False, "checkpoint_minutes": 60}
+    engine = Engine.model_validate({**fits, "offload_optimizer": False, "offload_parameters": False, **change})
     usual = {"epochs": epochs, "batch_size": 4, "schedule": "cosine", "warmup": 0.2, "weight_decay": 0.1}
     return Recipe.model_validate({**usual, "gradient_clipping": 1.0, "precision": precision, "engine": engine})
 
@@ -96,7 +98,7 @@ def same(one: PreTrainedModel, other: PreTrainedModel) -> bool:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("change", ENGINES, ids=["zero 0", "zero 1", "zero 2, offloaded"])
+@pytest.mark.parametrize("change", ENGINES, ids=NAMES)
 def test_what_goes_on_comes_out_bit_for_bit(
     checkpoint: Path, tmp_path: Path, change: dict[str, Any], precision: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,7 +137,7 @@ def test_a_checkpoint_comes_when_it_is_due_and_the_newest_stays(checkpoint: Path
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("change", ENGINES, ids=["zero 0", "zero 1", "zero 2, offloaded"])
+@pytest.mark.parametrize("change", ENGINES, ids=NAMES)
 def test_a_checkpoint_takes_what_is_planned(
     tmp_path: Path, change: dict[str, Any], precision: Literal["float32", "bfloat16"]
 ) -> None:
@@ -157,7 +159,7 @@ def test_what_does_not_hold_is_named_and_not_used(
     with pytest.raises(KeyboardInterrupt), unfinished(tmp_path / "kept", {"a": 1}, math.inf) as kept:
         run(checkpoint, recipe({}), kept=kept, watched_by=Signalled(6))
     (folder,) = tmp_path.glob("kept/step-*")
-    (state,) = folder.rglob("*.pt")
+    (state,) = folder.rglob("mp_rank*.pt")
     content = bytearray(state.read_bytes())
     content[len(content) // 2] ^= 1
     if what == "damaged":
@@ -196,7 +198,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("change", ENGINES, ids=["zero 0", "zero 1", "zero 2, offloaded"])
+@pytest.mark.parametrize("change", ENGINES, ids=NAMES)
 def test_a_batch_that_does_not_fit_is_made_of_smaller_ones(
     checkpoint: Path,
     change: dict[str, Any],

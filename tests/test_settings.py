@@ -202,6 +202,26 @@ def test_a_study_names_its_files_and_what_belongs_elsewhere(project: Path) -> No
             load_settings(project / "params.yaml", "mine")
 
 
+def test_training_is_fitted_into_memory_by_a_file_that_a_study_names(project: Path) -> None:
+    engines = project / "studies" / "engines"
+    file = project / "studies" / "llama-7b.yaml"
+    whole = file.read_text()
+    assert load_settings(project / "params.yaml", "llama-7b").adapt.engine.zero_stage == 2
+    file.write_text(whole.replace("gpu-80gb", "gpu-24gb"))
+    engine = load_settings(project / "params.yaml", "llama-7b").adapt.engine
+    assert (engine.zero_stage, engine.offload_optimizer, engine.offload_parameters) == (3, True, True)
+    (engines / "own.yaml").write_text((engines / "gpu-24gb.yaml").read_text().replace("zero_stage: 3", "zero_stage: 2"))
+    for name, message in (
+        ("studies/engines/own.yaml", "own.yaml: .*offload_parameters needs zero_stage 3"),
+        ("studies/engines/other.yaml", "key 'adapt.engine': studies/engines/other.yaml is no file in studies/engines"),
+        ("studies/engines/../mini.yaml", "is no file in studies/engines; write its settings, or such a file"),
+        ("/etc/hostname", "key 'adapt.engine': /etc/hostname is no file in"),
+    ):
+        file.write_text(whole.replace("studies/engines/gpu-80gb.yaml", name))
+        with pytest.raises(OdysseyError, match=message):
+            load_settings(project / "params.yaml", "llama-7b")
+
+
 # --- which domains
 
 

@@ -15,8 +15,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 from conftest import ROOT
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from odyssey import models
+from odyssey import models, yaml_files
 from odyssey.cli import main
 from odyssey.corpora.parquet import Row, write_rows
 from odyssey.errors import OdysseyError
@@ -31,6 +32,7 @@ ENGINE = Engine(
     micro_batch_size=4,
     zero_stage=0,
     offload_optimizer=False,
+    offload_parameters=False,
     activation_checkpointing=False,
     checkpoint_minutes=60,
 )
@@ -126,6 +128,8 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_label(checkpoint: Path) -
         {"micro_batch_size": 2, "zero_stage": 2},
         {"zero_stage": 2, "offload_optimizer": True},
         {"micro_batch_size": 2, "activation_checkpointing": True},
+        {"micro_batch_size": 2, "zero_stage": 3},
+        {"zero_stage": 3, "offload_optimizer": True, "offload_parameters": True, "activation_checkpointing": True},
     ],
 )
 def test_the_engine_changes_memory_and_nothing_else(checkpoint: Path, change: dict[str, Any]) -> None:
@@ -138,6 +142,36 @@ def test_the_engine_changes_memory_and_nothing_else(checkpoint: Path, change: di
             found.append(([s.nll for s in steps], network(x).logits))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
     torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "studies" / "engines").glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_engine_of_the_studies_trains_a_llama(file: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=250,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        tie_word_embeddings=file.stem == "gpu-24gb",
+    )
+    LlamaForCausalLM(shape).save_pretrained(tmp_path)
+    named = Engine.model_validate(yaml_files.read(file))
+    found = []
+    for engine in (ENGINE, named):
+        network = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+        recipe = RECIPE.model_copy(update={"engine": engine, "precision": "bfloat16"})
+        trained = train(network, DATA, recipe, 1e-2, 0, label="llama", probe=lambda _: [0.0], probe_steps=(0, 3))
+        found.append([step.nll for step in trained.steps])
+        # What is left is the model as it was: each weight whole, tied ones tied, and to be saved.
+        network.save_pretrained(tmp_path / "trained")
+        again = LlamaForCausalLM.from_pretrained(tmp_path / "trained", dtype=torch.bfloat16)
+        assert all(map(torch.equal, network.parameters(), again.parameters()))
+        with torch.inference_mode():
+            assert torch.equal(network(torch.from_numpy(DATA)).logits, again(torch.from_numpy(DATA)).logits)
+    assert found[1] == pytest.approx(found[0], rel=2e-3)
+    assert found[0][2] < found[0][0]
 
 
 def test_dropout_depends_on_the_seed_alone(checkpoint: Path) -> None:

@@ -176,6 +176,7 @@ def recipe(network: PreTrainedModel, context: int, precision: Precision) -> Reci
         micro_batch_size=micro,
         zero_stage=2 if crowded else 0,
         offload_optimizer=crowded,
+        offload_parameters=False,
         activation_checkpointing=crowded,
         checkpoint_minutes=60,  # a probe takes minutes, and is not kept
     )

@@ -9,9 +9,10 @@ from typing import IO, Any
 
 import click
 
-from odyssey import __version__
+from odyssey import __version__, processes
 from odyssey.allocation import is_lost_device, is_out_of_memory
 from odyssey.cli import interrupts, terminal
+from odyssey.cli.together import LOST, refuse_others
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.settings import PARAMS_FILE, Settings, load_settings
@@ -19,6 +20,7 @@ from odyssey.settings import PARAMS_FILE, Settings, load_settings
 SECTIONS = {
     "studies": "Studies",
     "stages": "Stages, in their order, and what they come to",
+    "sweep": "Cells of the stages, in jobs",
     "mlflow": "MLflow",
     "tools": "Any model, any text",
     "installation": "This installation",
@@ -34,6 +36,12 @@ class Failure(click.ClickException):
         start = click.style("Error:", fg="red", bold=True)
         told = terminal.harmless(self.format_message())
         click.echo(f"{start} {told}", file=file, err=file is None, color=self.show_color)
+
+
+class Bereft(Failure):
+    """Of one of several processes that has lost another one."""
+
+    exit_code = LOST
 
 
 class Group(click.Group):
@@ -56,6 +64,8 @@ class Group(click.Group):
             if is_out_of_memory(error):
                 whose = "GPU" if type(error).__name__ == "OutOfMemoryError" else "machine"
                 raise Failure(f"the {whose}'s memory is full: {_remedy(context.invoked_subcommand)}") from None
+            if processes.is_lost(error):
+                raise Bereft("another process of this run has ended, so this one cannot go on") from None
             if is_lost_device(error):
                 told = str(error).partition("\n")[0]
                 raise Failure(
@@ -124,6 +134,7 @@ def inputs(context: click.Context, study: str | None = None, accept_licenses: bo
 
 def stage_inputs(context: click.Context, accept_licenses: bool = False) -> tuple[Settings, Layout]:
     """The same for a stage: from now on Ctrl-C says what of its results there is."""
+    refuse_others(context)
     settings, layout = inputs(context, accept_licenses=accept_licenses)
     context.obj["goes_on"] = True
     context.obj["kept"] = interrupts.count_kept(str(context.info_name), settings, layout)

@@ -74,7 +74,12 @@ def tell(context: click.Context, error: KeyboardInterrupt) -> int:
     start = "\n" if sys.stderr.isatty() else ""
     click.echo(f"{start}{context.invoked_subcommand}: interrupted; {kept()}", err=True)
     number = error.number if isinstance(error, Interrupted) else signal.SIGINT
-    return RUN_AGAIN if number == signal.SIGTERM and "goes_on" in known else 128 + number
+    return status_of(number, goes_on="goes_on" in known)
+
+
+def status_of(number: int, *, goes_on: bool) -> int:
+    """Exit status after a signal: RUN_AGAIN of what goes on after SIGTERM, else 128 and its number."""
+    return RUN_AGAIN if number == signal.SIGTERM and goes_on else 128 + number
 
 
 def count_kept(stage: str, settings: Settings, layout: Layout) -> Callable[[], str]:

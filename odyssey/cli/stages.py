@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from functools import cache
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from odyssey import announce
+from odyssey import announce, processes
 from odyssey.cli.common import accepting, inputs, main, stage_inputs
 from odyssey.cli.completing import domain_option, model_option
 from odyssey.cli.terminal import VERDICTS, paint, say
+from odyssey.cli.together import processes_option
+from odyssey.cli.watched import live_watch
 from odyssey.layout import Layout
 from odyssey.settings import Settings
-
-if TYPE_CHECKING:
-    from odyssey.watching import Curves, Watch
 
 
 @main.command(short_help="Draw the source corpus and every domain's splits.")
@@ -40,6 +35,7 @@ def sample(context: click.Context, accept_licenses: bool) -> None:
 @main.command(short_help="Fetch published base models, train the others.")
 @model_option
 @accepting
+@processes_option
 @click.pass_context
 def pretrain(context: click.Context, model: str | None, accept_licenses: bool) -> None:
     """Fetch a published base model, or train one from scratch on the source corpus; loss in nats per token.
@@ -54,6 +50,7 @@ def pretrain(context: click.Context, model: str | None, accept_licenses: bool) -
 
 
 @main.command(short_help="Embed rows of the source corpus and of every domain.")
+@processes_option
 @click.pass_context
 def embed(context: click.Context) -> None:
     """Embed sampled rows of the source corpus and of every domain: unit vectors (n, d).
@@ -84,6 +81,7 @@ def similarity(context: click.Context) -> None:
 @main.command(short_help="Pretrain a model further on each domain.")
 @model_option
 @domain_option
+@processes_option
 @click.pass_context
 def adapt(context: click.Context, model: str | None, domain: str | None) -> None:
     """Pretrain a model further on each domain, one checkpoint each; loss in nats per token.
@@ -96,22 +94,14 @@ def adapt(context: click.Context, model: str | None, domain: str | None) -> None
     say(announce.adapt(settings, model, domain))
     from odyssey.stages import adapt as stage
 
-    @cache
-    def live() -> Watch:
-        from odyssey.tracking.live import Live  # imports MLflow, which takes longer than finding all kept
-
-        return Live(settings)
-
-    def watch(*cell: Any) -> AbstractContextManager[Curves]:
-        return live()(*cell)
-
-    stage.run(settings, layout, model=model, domain=domain, watch=watch)
+    stage.run(settings, layout, model=model, domain=domain, watch=live_watch(settings))
     _log_cell(settings, layout, model, domain)
 
 
 @main.command(short_help="Test perplexity, zero-shot and adapted.")
 @model_option
 @domain_option
+@processes_option
 @click.pass_context
 def evaluate(context: click.Context, model: str | None, domain: str | None) -> None:
     """Test perplexity (per token) and bits per byte, zero-shot and adapted.
@@ -129,6 +119,7 @@ def evaluate(context: click.Context, model: str | None, domain: str | None) -> N
 @main.command(short_help="Loss before and after, by token.")
 @model_option
 @domain_option
+@processes_option
 @click.pass_context
 def tokens(context: click.Context, model: str | None, domain: str | None) -> None:
     """NLL (nats) before and after, by the id of the predicted token.
@@ -146,6 +137,7 @@ def tokens(context: click.Context, model: str | None, domain: str | None) -> Non
 @main.command(short_help="Loss before and after, by how rows are joined.")
 @model_option
 @domain_option
+@processes_option
 @click.pass_context
 def joins(context: click.Context, model: str | None, domain: str | None) -> None:
     """NLL (nats) before and after, by how rows are joined in training and in evaluation.
@@ -164,7 +156,7 @@ def joins(context: click.Context, model: str | None, domain: str | None) -> None
 
 def _log_cell(settings: Settings, layout: Layout, model: str | None, domain: str | None) -> None:
     """Log a single cell to the run of `mlflow run`, if it is in one."""
-    if model is not None and domain is not None:
+    if model is not None and domain is not None and processes.is_first():
         from odyssey.tracking.publication import log_entry_point
 
         log_entry_point(settings, layout, model, domain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -60,27 +61,54 @@ def choose(context: click.Context, name: str, by: Any, model: str | None, count:
 
 
 @main.command(short_help="What a study takes, before anything is fetched.")
-@click.option("--study", help="A study [default: the one in use].", shell_complete=complete_studies)
+@click.option(
+    "--study",
+    "names",
+    multiple=True,
+    help="A study [default: the one in use]; several.",
+    shell_complete=complete_studies,
+)
 @click.option(
     "--gpu",
     help="A GPU to plan for, such as A100-80GB, or cpu [default: this machine's].",
     shell_complete=complete_gpus,
 )
+@click.option(
+    "--gpus", multiple=True, type=click.IntRange(1, 100_000), help="Wall-clock on so many GPUs, too; several."
+)
+@click.option("--failures", type=click.FloatRange(0, 10), help="Of a GPU an hour, with --gpus [default: 0.0001].")
+@click.option("--engine", type=click.Path(path_type=Path), help="A file of studies/engines, in place of the study's.")
+@click.option("--all-domains", is_flag=True, help="As if it adapted to every domain that it measures.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def plan(context: click.Context, study: str | None, gpu: str | None, as_json: bool) -> None:
+def plan(
+    context: click.Context,
+    names: tuple[str, ...],
+    gpu: str | None,
+    gpus: tuple[int, ...],
+    failures: float | None,
+    engine: Path | None,
+    all_domains: bool,
+    as_json: bool,
+) -> None:
     """What a study takes, before anything is fetched: downloads, disk, memory (GB), FLOPs, hours.
 
-    The arithmetic is shown, estimates are marked, and it says whether the study fits here.
+    The arithmetic is shown, estimates are marked, and it says whether the study fits here. With
+    --gpus a schedule is simulated, a cell on each GPU, with failures and stragglers; several studies
+    are put into one.
 
-    Example: odyssey plan --study gpt2-xl --gpu A100-80GB
+    Example: odyssey plan --study gpt2-xl --gpu A100-80GB --gpus 8 --gpus 64
     """
-    settings, layout = inputs(context, study)
-    say(announce.plan(settings, gpu))
-    from odyssey.planning.plan import plan as describe
+    loaded = [inputs(context, name) for name in dict.fromkeys(names) or (None,)]
+    from odyssey.planning.schedule import FAILURES
+    from odyssey.planning.studies import changed, describe
 
+    studies = [changed(settings, engine=engine, all_domains=all_domains) for settings, _ in loaded]
+    say(announce.plan(studies, gpu))
+    rate = FAILURES if failures is None else failures
     with doing("looking at the hub and at this machine"):
-        text = describe(settings, layout, gpu, as_json, context.obj["params"].parent)
+        root = context.obj["params"].parent
+        text = describe(studies, loaded[0][1], gpu, gpus=gpus, failures=rate, as_json=as_json, root=root)
     click.echo(text)
 
 

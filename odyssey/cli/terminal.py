@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import click
 
+from odyssey import processes
 from odyssey.progress import VERBOSE, verbose
 
 HUSHED: Mapping[str, str] = MappingProxyType(
@@ -59,9 +60,12 @@ def harmless(text: str) -> str:
 
 
 def say(what: str) -> None:
-    """The first line of the command in hand, on standard error; nothing where there is nothing to say."""
+    """The first line of the command in hand, on standard error; nothing where there is nothing to say.
+
+    Of several processes the first says it.
+    """
     name = click.get_current_context().info_name
-    if what:
+    if what and processes.is_first():
         click.echo(f"{click.style(name, bold=True)}: {harmless(what)}", err=True)
 
 

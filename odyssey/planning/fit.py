@@ -36,14 +36,15 @@ def _remedy(settings: Settings, models: Mapping[str, Planned], device: Device) -
     """The least change of the engine, and of the tokens scored at once, that makes it fit; or that there is none."""
     recipe, rules = settings.adapt, settings.evaluate
     engine, fewest = recipe.engine, max(one.context for one in models.values())
-    for (zero_stage, offload), checkpointing, micro, batch_tokens in product(
-        dict.fromkeys([(engine.zero_stage, engine.offload_optimizer), (2, True)]),
+    own = (engine.zero_stage, engine.offload_optimizer, engine.offload_parameters)
+    for (zero_stage, offload, too), checkpointing, micro, batch_tokens in product(
+        dict.fromkeys([own, (2, True, False), (3, True, True)]),
         dict.fromkeys([engine.activation_checkpointing, True]),
         [n for n in range(engine.micro_batch_size, 0, -1) if recipe.batch_size % n == 0],
         dict.fromkeys([rules.batch_tokens, min(rules.batch_tokens, fewest)]),
     ):
         changes = {"micro_batch_size": micro, "zero_stage": zero_stage}
-        changes |= {"offload_optimizer": offload, "activation_checkpointing": checkpointing}
+        changes |= {"offload_optimizer": offload, "offload_parameters": too, "activation_checkpointing": checkpointing}
         tried = recipe.model_copy(update={"engine": engine.model_copy(update=changes)})
         needed, host = 0, 0
         for one in models.values():

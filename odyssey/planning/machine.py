@@ -15,7 +15,7 @@ from odyssey.complaints import nearest
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.planning.amounts import gb
-from odyssey.science import cost
+from odyssey.science import cost, memory
 from odyssey.science.cost import GPUS, Gpu
 
 CPU = "cpu"
@@ -40,7 +40,7 @@ class Device:
 
     def needs(self, tensors: int) -> int:
         """Bytes of its memory that so many bytes of tensors take."""
-        return tensors if self.measured is not None else cost.on_gpu(tensors)
+        return tensors if self.measured is not None else memory.on_gpu(tensors)
 
     def describe(self) -> str:
         """Its name, memory and speed."""

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 
 from odyssey.planning.amounts import gb, sci
 from odyssey.planning.parts import Download, Stage
-from odyssey.planning.shapes import Planned
+from odyssey.planning.shapes import BESIDE, Planned
 from odyssey.planning.sizes import Sizes, Text
 from odyssey.planning.text_stages import DOWNLOAD_RATE
 from odyssey.planning.work import Tally, Work
 from odyssey.published import find_checkpoint
 from odyssey.science import cost
-from odyssey.science.cost import Memory
 from odyssey.science.joins import SEPARATORS
+from odyssey.science.memory import Memory, logits_rows
 from odyssey.scoring import GPU_LOGITS
 from odyssey.sections import PublishedModel, Recipe
 
@@ -90,7 +90,7 @@ def adapt(work: Work) -> Stage:
         )
         origins = _origins(train for train, _, _ in splits)
         sums.how.append(f"{one.name}: {len(splits)} domains, {origins}; {_train(work, one, recipe, trained, sums)}")
-        sums.how += _offload(work, one, recipe, trained, sums)
+        sums.how += _offload(work, one, recipe, trained, sums, watched)
         scored, sentence = _score(one, watched)
         sums.compute(watched, scored, work.hours(scored, recipe.precision, "scoring"))
         memory, checkpoint = one.training_memory(recipe), one.size(recipe.precision)
@@ -169,8 +169,8 @@ def _scoring(work: Work, stage: str, read: Mapping[str, int], label: str, disk: 
         tokens = max(1, rules.batch_tokens // one.context) * one.context
         sums.how += [
             f"{name}: {label}, {len(work.settings.adapted)} domains: {sentence}",
-            f"memory: 2 models x {one.shape.parameters():,} x {size} bytes + "
-            f"{cost.logits_rows(one.shape, tokens, GPU_LOGITS):,} tokens x {one.shape.vocabulary:,} x {size + 8} bytes "
+            f"memory: {BESIDE} model{'s' if BESIDE > 1 else ''} x {one.shape.parameters():,} x {size} bytes + "
+            f"{logits_rows(one.shape, tokens, GPU_LOGITS):,} tokens x {one.shape.vocabulary:,} x {size + 8} bytes "
             f"of logits, and what a layer holds of {tokens:,} tokens = {gb(memory)}",
         ]
         sums.compute(read[name], flops, work.hours(flops, rules.precision, "scoring"))
@@ -193,18 +193,36 @@ def _train(work: Work, one: Planned, recipe: Recipe, n: int, sums: Tally) -> str
     return f"{sci(n)} tokens x ({' + '.join(parts)}) = {sci(each * n)} FLOPs"
 
 
-def _offload(work: Work, one: Planned, recipe: Recipe, n: int, sums: Tally) -> list[str]:
-    """Count the hours of an optimiser that works in the machine's memory, training on n tokens; in words."""
-    if not recipe.engine.offload_optimizer or work.device.measured is not None:
+def _offload(work: Work, one: Planned, recipe: Recipe, n: int, sums: Tally, watched: int = 0) -> list[str]:
+    """Count the hours of what is carried between GPU and machine, training on n tokens; in words.
+
+    `watched` tokens are scored on the way.
+    """
+    engine, size = recipe.engine, cost.BYTES[recipe.precision]
+    optimizer, parameters = engine.offload_optimizer, engine.offload_parameters
+    if not (optimizer or parameters) or work.device.measured is not None:
         return []
     steps = math.ceil(n / (recipe.batch_size * one.context))
-    each = cost.offloaded_step(one.shape.parameters(), recipe.precision)
+    micro_batches = math.ceil(recipe.batch_size / engine.micro_batch_size)
+    carried = cost.carried(
+        recipe.precision, engine.zero_stage, micro_batches, optimizer=optimizer, parameters=parameters
+    )
+    each = cost.offloaded_step(one.shape.parameters(), carried, optimizer=optimizer)
     hours = steps * each / 3600
-    sums.compute(0, 0, hours)
-    return [
-        f"offloading: {steps:,} steps x {each:.2g} s to bring gradients out, update in memory and bring weights "
-        f"back (at {cost.HOST_BANDWIDTH / 1e9:g} and {cost.LINK_BANDWIDTH / 1e9:g} GB/s, estimates) = {hours:.0f} h"
+    told = [
+        f"offloading: {steps:,} steps x {each:.2g} s, {carried} bytes a parameter "
+        f"({micro_batches} micro-batch{'es' if micro_batches > 1 else ''}) at {cost.LINK_BANDWIDTH / 1e9:g} GB/s"
+        + (f" and AdamW in memory at {cost.HOST_BANDWIDTH / 1e9:g} GB/s" if optimizer else "")
+        + f" (estimates; none of it while it computes) = {hours:.0f} h"
     ]
+    if parameters and watched:
+        rules = work.settings.evaluate
+        batches = math.ceil(watched / (max(1, rules.batch_tokens // one.context) * one.context))
+        fetching = batches * one.shape.parameters() * size / cost.LINK_BANDWIDTH / 3600
+        told.append(f"curves: weights fetched for {batches:,} batches = {fetching:.0f} h")
+        hours += fetching
+    sums.compute(0, 0, hours)
+    return told
 
 
 def _interruptible(one: Planned, recipe: Recipe, sums: Tally) -> str:
@@ -225,8 +243,9 @@ def _score(one: Planned, n: int) -> tuple[float, str]:
 
 
 def _explain_memory(memory: Memory) -> str:
+    start = f" (to start {gb(memory.start)})" if memory.start > memory.states else ""
     parts = (
-        f"memory: weights and optimiser {gb(memory.states)}, gradients kept {gb(memory.gradients)}, "
+        f"memory: weights and optimiser {gb(memory.states)}{start}, gradients kept {gb(memory.gradients)}, "
         f"activations {gb(memory.activations)}, logits {gb(memory.logits)}; "
         f"in the step {gb(memory.step)}: {gb(memory.peak)} at most"
     )

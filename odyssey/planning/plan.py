@@ -21,7 +21,7 @@ from odyssey.planning.shapes import TOKENS_PER_GPT2_TOKEN, Planned, shape_of
 from odyssey.planning.sizes import BYTES_PER_TOKEN, Sizes, hub_answers
 from odyssey.planning.work import Work
 from odyssey.published import licenses_of
-from odyssey.science import cost
+from odyssey.science import cost, memory
 from odyssey.science.cost import Gpu
 from odyssey.settings import Settings
 
@@ -36,7 +36,7 @@ REMARKS = (
     "tokens: of GPT-2's vocabulary where a source states them; else bytes of text / "
     f"{BYTES_PER_TOKEN}; times {TOKENS_PER_GPT2_TOKEN} for vocabularies of up to 32,000; all estimates",
     "memory: tensors as counted in runs of DeepSpeed in one process; a GPU is taken to need "
-    f"{cost.FRAGMENTATION:.0%} more, and {cost.CUDA_CONTEXT / 1e9:.1f} GB for CUDA",
+    f"{memory.FRAGMENTATION:.0%} more, and {memory.CUDA_CONTEXT / 1e9:.1f} GB for CUDA",
 )
 """What to keep in mind when reading the numbers."""
 
@@ -50,9 +50,14 @@ def plan(settings: Settings, layout: Layout, gpu: str | None, as_json: bool = Fa
     up nor read.
     """
     documents.look_at(settings, root)
-    named = None if gpu is None or is_cpu(gpu) else find_gpu(gpu)
-    made = make_plan(settings, named, look_around(layout, use_gpu=not is_cpu(gpu), measure=named is None))
+    made = make_plan(settings, *chosen(layout, gpu))
     return json.dumps(made.as_dict(), indent=2) if as_json else render(made)
+
+
+def chosen(layout: Layout, gpu: str | None) -> tuple[Gpu | None, Machine]:
+    """The GPU of the table that is named, and this machine; raises OdysseyError for one that is not in the table."""
+    named = None if gpu is None or is_cpu(gpu) else find_gpu(gpu)
+    return named, look_around(layout, use_gpu=not is_cpu(gpu), measure=named is None)
 
 
 def make_plan(settings: Settings, gpu: Gpu | None, machine: Machine, *, ask_hub: bool = True) -> Plan:

@@ -17,18 +17,18 @@ INDENT = " " * 12
 def render(made: Plan) -> str:
     """A plan for a terminal, at most `WIDTH` columns wide."""
     lines = [
-        *_wrap(f"Study {made.study}: ", made.summary),
-        *_wrap("Sizes: ", made.sizes),
-        *_wrap("Hours: ", f"on {made.device}"),
+        *wrap(f"Study {made.study}: ", made.summary),
+        *wrap("Sizes: ", made.sizes),
+        *wrap("Hours: ", f"on {made.device}"),
     ]
     for stage in made.stages:
         lines += ["", *_stage_lines(stage)]
     lines += ["", *_table_row("TOTAL", _amounts(made.fetched, made.disk, made.hours))]
     if made.dvc_copies:
-        lines += _wrap(INDENT, "disk counts results twice: DVC keeps a copy, unless the file system shares blocks")
+        lines += wrap(INDENT, "disk counts results twice: DVC keeps a copy, unless the file system shares blocks")
     lines += [*_license_lines(made), "", *_fit_lines(made), "", "How far to trust it"]
     for remark in made.remarks:
-        lines += _wrap("  ", remark)
+        lines += wrap("  ", remark)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -37,11 +37,9 @@ def _stage_lines(stage: Stage) -> list[str]:
     for one in stage.downloads:
         mark = "~" if one.origin == "estimate" else ""
         limits = [one.license, *(["non-commercial"] if one.non_commercial else []), *(["gated"] if one.gated else [])]
-        lines += _wrap(
-            INDENT + "fetch: ", f"{one.what}, {one.files} files, {mark}{gb(one.bytes)} ({'; '.join(limits)})"
-        )
+        lines += wrap(INDENT + "fetch: ", f"{one.what}, {one.files} files, {mark}{gb(one.bytes)} ({'; '.join(limits)})")
     for sentence in stage.how:
-        lines += _wrap(INDENT, sentence)
+        lines += wrap(INDENT, sentence)
     return lines
 
 
@@ -62,9 +60,9 @@ def _license_lines(made: Plan) -> list[str]:
     lines = ["", "Licences"]
     for what, terms, url, restricted in made.licenses:
         mark = {True: "[NON-COMMERCIAL] ", False: "", None: "[look at it] "}[restricted]
-        lines += _wrap("  ", f"{what}: {terms} {mark}{url}")
+        lines += wrap("  ", f"{what}: {terms} {mark}{url}")
     if any(restricted for *_, restricted in made.licenses) and not made.accepted:
-        lines += _wrap("  ", "not accepted yet: `accept_licenses: true` in params.yaml, or --accept-licenses")
+        lines += wrap("  ", "not accepted yet: `accept_licenses: true` in params.yaml, or --accept-licenses")
     return lines
 
 
@@ -80,7 +78,7 @@ def _fit_lines(made: Plan) -> list[str]:
     return [
         f"Fits the named GPU: {_yes(made.fits_gpu)}",
         *there,
-        *_wrap(" " * 7, besides),
+        *wrap(" " * 7, besides),
         "",
         f"Fits this machine as it is: {_yes(made.fits_machine)}",
         *here,
@@ -94,13 +92,14 @@ def _yes(fits: bool) -> str:
 def _check_lines(check: Check, width: int) -> list[str]:
     verdict = "yes" if check.fits else "NO "
     start = f"  {verdict}  {check.what:<{width}}  {gb(check.needed):>8} of {gb(check.there):>8}"
-    return _wrap(start + "  ", check.remark, indent=7) if check.remark else [start]
+    return wrap(start + "  ", check.remark, indent=7) if check.remark else [start]
 
 
 def _table_row(name: str, parts: Sequence[str]) -> list[str]:
-    return _wrap(f"{name:<12}", "   ".join(parts))
+    return wrap(f"{name:<12}", "   ".join(parts))
 
 
-def _wrap(start: str, text: str, indent: int | None = None) -> list[str]:
+def wrap(start: str, text: str, indent: int | None = None) -> list[str]:
+    """A text in lines of `WIDTH` columns, after a start; later lines are indented likewise, or by `indent`."""
     hanging = " " * (min(len(start), 14) if indent is None else indent)
     return textwrap.wrap(text, WIDTH, initial_indent=start, subsequent_indent=hanging, break_long_words=False)

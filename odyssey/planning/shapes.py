@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 from odyssey.corpora import hub
 from odyssey.errors import OdysseyError
 from odyssey.published import CHECKPOINTS, find_checkpoint
-from odyssey.science import cost
-from odyssey.science.cost import PLAIN_GELU, Memory, Number, Shape
+from odyssey.science import cost, memory
+from odyssey.science.cost import PLAIN_GELU, Number, Shape
+from odyssey.science.memory import Memory
 from odyssey.scoring import GPU_LOGITS
 from odyssey.sections import Architecture, Model, Recipe, TrainedModel
 
@@ -21,6 +23,9 @@ TOKENS_PER_WORD = ((4096, 2.5), (16384, 1.9), (10**9, 1.4))
 """By the largest vocabulary they hold for; 2.3 was counted with 2048 entries, 1.3 is usual with 50,000."""
 TOKENS_PER_GPT2_TOKEN = 1.15
 """Of a vocabulary of at most 32,000 entries such as LLaMA's."""
+
+BESIDE = 1
+"""Models on the GPU at once in `evaluate` and `tokens`: the base model, or the adapted one."""
 
 MINILM = Shape(6, 384, 12, 12, 1536, 30522, 256, False, True, True, True, "layer")
 """all-MiniLM-L6-v2: 22.7 million parameters; reads 256 tokens of a row. Its output layer is not used."""
@@ -93,23 +98,27 @@ class Planned:
         """Bytes of its parameters."""
         return self.shape.parameters() * cost.BYTES[number]
 
-    def training_memory(self, recipe: Recipe) -> Memory:
-        """Bytes where it is trained."""
+    def training_memory(self, recipe: Recipe, processes: int = 1) -> Memory:
+        """Bytes where it is trained, in each of so many processes that share a batch."""
         engine = recipe.engine
-        return cost.training_memory(
+        share = math.ceil(recipe.batch_size / processes)
+        micro = min(engine.micro_batch_size, share)
+        return memory.training_memory(
             self.shape,
             self.context,
             number=recipe.precision,
-            micro_batch=engine.micro_batch_size,
-            micro_batches=recipe.batch_size // engine.micro_batch_size,
+            micro_batch=micro,
+            micro_batches=math.ceil(share / micro),
             zero_stage=engine.zero_stage,
             offload=engine.offload_optimizer,
+            offload_parameters=engine.offload_parameters,
             checkpointing=engine.activation_checkpointing,
+            processes=processes,
         )
 
-    def scoring_memory(self, number: Number, batch_tokens: int, models: int = 2) -> int:
+    def scoring_memory(self, number: Number, batch_tokens: int, models: int = BESIDE) -> int:
         """Bytes of tensors where texts are scored, with so many such models there."""
-        return cost.scoring_memory(
+        return memory.scoring_memory(
             self.shape,
             self.context,
             number=number,

@@ -163,7 +163,8 @@ def _recipe(recipe: Recipe) -> str:
     """What all training shares, in one clause after another."""
     engine = recipe.engine
     micro = f" in micro-batches of {engine.micro_batch_size}" if engine.micro_batch_size < recipe.batch_size else ""
-    state = " with the optimiser's state in the machine's memory" if engine.offload_optimizer else ""
+    kept = ["the weights"] * engine.offload_parameters + ["the optimiser's state"] * engine.offload_optimizer
+    state = f" with {' and '.join(kept)} in the machine's memory" if kept else ""
     parts = [
         f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)}",
         f"batches of {recipe.batch_size} sequences{micro}",

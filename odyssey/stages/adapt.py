@@ -11,6 +11,7 @@ from odyssey import models, scoring, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
 from odyssey.layout import CURVES, Layout
+from odyssey.processes import count
 from odyssey.provenance import code_digest, versions
 from odyssey.science.windows import blocks
 from odyssey.settings import Settings
@@ -67,7 +68,7 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
         ):
             adapted, curves, trained = _adapt(settings, layout, model, name, watched_by, kept)
             engine = {**recipe.engine.model_dump(), "micro_batch_size": trained.micro_batch_size}
-            how = {"engine": engine, "batch_tokens": settings.evaluate.batch_tokens}
+            how = {"engine": engine, "processes": count(), "batch_tokens": settings.evaluate.batch_tokens}
             with held(), new_folder(folder, origin, how) as temporary:
                 models.save(*adapted, temporary)
                 write_csv(temporary / "curves.csv", ("step", "tokens", "fraction", *CURVES), curves)

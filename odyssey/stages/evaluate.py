@@ -41,7 +41,7 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
 
     original = None
     for name, folder, origin in missing_cells(settings, model, domain, layout.evaluated, made_from, "evaluate"):
-        original = original or models.load(layout.pretrained(model), rules.precision)
+        original = original or models.load(layout.pretrained(model), rules.precision, on_gpu=False)
         with new_folder(folder, origin, {"batch_tokens": rules.batch_tokens}) as temporary:
             _evaluate(settings, layout, model, name, original, temporary)
         models.free_memory()
@@ -53,12 +53,13 @@ def _evaluate(
     rules, context, test = settings.evaluate, settings.model(model).context, layout.split(domain, "test")
     network, tokenizer = original
     ids, n_bytes, row_of = tokenization.encode_by_row(tokenizer, read_texts(test), rules.separator)
-    adapted, _ = models.load(layout.adapted(model, domain), rules.precision)
+    adapted, _ = models.load(layout.adapted(model, domain), rules.precision, on_gpu=False)
     scores: dict[str, Any] = {"context": context, "separator": rules.separator}
     scores["parameters"] = models.parameters(network)
     for label, scorer in (("zero_shot", network), ("adapted", adapted)):
         told = f"{model} on {domain}, {label.replace('_', '-')}"
-        nll = scoring.token_nll(scorer, ids, context, rules.batch_tokens, label=told)
+        with models.at_work(scorer) as working:
+            nll = scoring.token_nll(working, ids, context, rules.batch_tokens, label=told)
         np.save(folder / f"{label}.npy", nll)
         scores[label] = Score.of(nll, n_bytes).as_dict()
     np.save(folder / "token_ids.npy", ids[1:])

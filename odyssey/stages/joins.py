@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from odyssey import models, scoring, tokenization
+from odyssey import models, processes, scoring, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
 from odyssey.layout import SUMMARY, Layout
@@ -58,12 +58,14 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None, domain:
     else:
         for name in chosen_models(settings, model, layout.joins):
             _run_model(settings, layout, name, domain, settings.joins)
-    write_json(layout.joins / SUMMARY, {"joins": settings.joins})
+    if processes.is_first():
+        write_json(layout.joins / SUMMARY, {"joins": settings.joins})
 
 
 def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None, ways: Sequence[Join]) -> None:
     chosen, rules = settings.model(model), settings.evaluate
-    how = {"engine": settings.adapt.engine.model_dump(), "batch_tokens": rules.batch_tokens}
+    engine = settings.adapt.engine.model_dump()
+    how = {"engine": engine, "processes": processes.count(), "batch_tokens": rules.batch_tokens}
     base = check_folder(layout.pretrained(model), "pretrain")
 
     def made_from(name: str) -> dict[str, Any]:

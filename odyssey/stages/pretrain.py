@@ -11,6 +11,7 @@ from odyssey.corpora import hub
 from odyssey.corpora.parquet import read_texts
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
+from odyssey.processes import count
 from odyssey.provenance import code_digest, versions
 from odyssey.published import check_checkpoint_license
 from odyssey.science.splits import generator
@@ -41,7 +42,8 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None) -> None
         assert recipe is not None  # Settings sees to it
         with resumable(layout, recipe, origin, "pretrain", name) as kept:
             made, trained = _train(name, chosen, recipe, settings, layout, kept)
-            how = {"engine": {**recipe.engine.model_dump(), "micro_batch_size": trained.micro_batch_size}}
+            engine = {**recipe.engine.model_dump(), "micro_batch_size": trained.micro_batch_size}
+            how = {"engine": engine, "processes": count()}
             with held(), new_folder(folder, origin, how) as temporary:
                 models.save(*made, temporary)
                 write_csv(temporary / "loss.csv", trained.steps[0]._fields, trained.steps)

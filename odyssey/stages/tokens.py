@@ -15,7 +15,6 @@ import numpy as np
 from odyssey import models, scoring, tokenization
 from odyssey.corpora.parquet import read_texts
 from odyssey.layout import SUMMARY, Layout
-from odyssey.progress import bar
 from odyssey.provenance import code_digest, versions
 from odyssey.science.splits import generator
 from odyssey.science.token_classes import classify, keyness, specific
@@ -76,7 +75,7 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
 
 
 def _load(settings: Settings, layout: Layout, model: str) -> _Base:
-    network, tokenizer = models.load(layout.pretrained(model), settings.evaluate.precision)
+    network, tokenizer = models.load(layout.pretrained(model), settings.evaluate.precision, on_gpu=False)
     rng = generator(settings.seed, "tokens", "source")
     texts = draw_texts(layout.source, settings.tokens.source_texts, rng)
     return _Base(network, tokenizer, count_tokens(tokenizer, texts, settings.evaluate.separator))
@@ -105,7 +104,7 @@ def count_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], separ
 
 def _compare(settings: Settings, layout: Layout, model: str, domain: str, original: _Base, folder: Path) -> None:
     network, tokenizer, source_counts = original
-    adapted, _ = models.load(layout.adapted(model, domain), settings.evaluate.precision)
+    adapted, _ = models.load(layout.adapted(model, domain), settings.evaluate.precision, on_gpu=False)
     encode = partial(tokenization.encode, tokenizer, separator=settings.evaluate.separator)
     train, test = (encode(read_texts(layout.split(domain, split)))[0] for split in ("train", "test"))
     _write_vocabulary(folder / "vocabulary.csv", tokenizer, train, test, source_counts)
@@ -153,8 +152,9 @@ def _analyse(
     batch_tokens = settings.evaluate.batch_tokens
 
     def score(side: str, network: PreTrainedModel) -> np.ndarray:
-        told = bar(chunks, f"{model} on {domain}, {split}, {side}", unit="chunks")
-        return np.concatenate([scoring.token_nll(network, chunk, context, batch_tokens) for chunk in told])
+        label = f"{model} on {domain}, {split}, {side}"
+        with models.at_work(network) as working:
+            return scoring.texts_nll(working, chunks, context, batch_tokens, label=label)
 
     before, after = map(score, ("zero-shot", "adapted"), networks)
     table = token_table(predicted, before, after)

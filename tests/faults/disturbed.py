@@ -161,6 +161,8 @@ def count_steps() -> None:
 def _work(
     folder: Path, environment: Mapping[str, str], log: Path, command: list[str], prepare: Callable[[], None] | None
 ) -> None:
+    # As in any other process: pools of workers are forked of it, and not of a server of its own.
+    multiprocessing.set_start_method("fork", force=True)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -118,8 +118,8 @@ micro, room = int(sys.argv[1]), int(sys.argv[2])
 shape = Architecture(layers=1, width=32, heads=2, context=32, vocabulary=300)
 tokenizer = tokenization.train_tokenizer([f"row {k} of a frame" for k in range(200)], 300, 32)
 network = models.new_model(shape, tokenizer, 0)
-engine = Engine(micro_batch_size=micro, zero_stage=0, offload_optimizer=False, activation_checkpointing=False,
-                checkpoint_minutes=60)
+engine = Engine(micro_batch_size=micro, zero_stage=0, offload_optimizer=False, offload_parameters=False,
+                activation_checkpointing=False, checkpoint_minutes=60)
 recipe = Recipe(epochs=1, batch_size=4096, schedule="constant", warmup=0.0, weight_decay=0.0, gradient_clipping=1.0,
                 precision="float32", engine=engine)
 blocks = np.random.default_rng(0).integers(0, len(tokenizer), (8192, 32)).astype(np.int32)
