@@ -30,6 +30,8 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=7)
 """For which the others wait while the first fetches or reads something. A process that ends ends all: its launcher
 sees to that."""
+MEETING = "ODYSSEY_MEETING"
+"""Environment variable: the file by which processes of one machine find each other."""
 LOCAL = "lo"
 """The network interface that no other machine reaches."""
 
@@ -86,8 +88,14 @@ def join() -> None:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend, rank, world = "nccl" if on_gpu else "gloo", int(os.environ["RANK"]), started_together()
     stay_inside()
-    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    if MEETING in os.environ:
+        # Left to itself, PyTorch listens on all of the machine's addresses for them.
+        meeting = distributed.FileStore(os.environ[MEETING], world)  # type: ignore[attr-defined]
+        distributed.init_process_group(backend, store=meeting, rank=rank, world_size=world, timeout=PATIENCE)
+    else:
+        distributed.init_process_group(backend, timeout=PATIENCE)
     atexit.register(distributed.destroy_process_group)
     group = distributed.new_group(backend="gloo", timeout=PATIENCE) if on_gpu else distributed.group.WORLD
     _joined = _Together(distributed.get_rank(), distributed.get_world_size(), group)

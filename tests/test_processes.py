@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from conftest import ROOT
 from project import Project
 
 from odyssey import processes
+from odyssey.cli.together import LOST, _told
 from odyssey.sections import Engine, Recipe
 from odyssey.store import read_manifest, sha256
 
@@ -72,6 +75,27 @@ def test_work_is_dealt_evenly_and_none_is_left(monkeypatch: pytest.MonkeyPatch, 
         hands.append(processes.dealt(n))
     assert {len(hand) for hand in hands} == {-(-n // count)}
     assert {k for hand in hands for k in hand} == set(range(n))
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected", "told"),
+    [
+        ({0: 1, 1: 1}, 1, ""),  # the first has said it
+        ({0: LOST, 1: 3}, 3, "process 2 of 2:\nits own words"),
+        ({0: -signal.SIGTERM, 1: 3}, 3, "process 2 of 2:\nits own words"),
+        ({0: LOST, 1: -signal.SIGKILL}, 137, "process 2 of 2 was ended by SIGKILL; "),
+        ({0: -signal.SIGKILL, 1: LOST}, 137, "process 1 of 2 was ended by SIGKILL; "),
+        ({0: -signal.SIGTERM, 1: os.EX_TEMPFAIL}, os.EX_TEMPFAIL, ""),
+    ],
+)
+def test_it_is_told_which_one_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], statuses: dict[int, int], expected: int, told: str
+) -> None:
+    (tmp_path / "stderr.log").write_text("its own words\n")
+    files = {rank: SimpleNamespace(exitcode=code, error_file=tmp_path / "e") for rank, code in statuses.items()}
+    assert _told(files, 2) == expected
+    assert capsys.readouterr().err.startswith(told)
+    assert told or not capsys.readouterr().err
 
 
 # -- two
@@ -224,9 +248,19 @@ def test_a_request_to_end_is_heeded_by_all_at_once(copy: Project, to: str) -> No
     (copy.folder / "data" / "smoke" / "adapt" / "two" / "jinja2").rename(copy.folder / f"done, {to}")
 
 
+def listening(pids: set[int]) -> set[str]:
+    """Addresses, as /proc/net has them, that processes listen on."""
+    files = [file for pid in pids for file in Path(f"/proc/{pid}/fd").iterdir()]
+    sockets = {match[1] for file in files if (match := re.match(r"socket:\[(\d+)\]", str(file.readlink())))}
+    rows = [line.split() for kind in ("tcp", "tcp6") for line in Path(f"/proc/net/{kind}").read_text().splitlines()]
+    return {row[1].partition(":")[0] for row in rows if row[3] == "0A" and row[9] in sockets}
+
+
 @pytest.mark.slow
 def test_where_one_is_killed_the_others_end_and_say_so(copy: Project) -> None:
     process = started(copy)
+    # Until then, nobody else can reach them: 127.0.0.1 only.
+    assert listening({process.pid, worker(process, 0), worker(process, 1)}) == {"0100007F"}
     os.kill(worker(process, 1), signal.SIGKILL)
     said = process.communicate(timeout=120)[0]
     assert process.returncode == 128 + signal.SIGKILL

@@ -77,33 +77,25 @@ def launch(count: int, arguments: Sequence[str]) -> int:
 
     The first one's output is shown; another one's, if that has failed and the first has not said why.
     """
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std, start_processes
 
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
-    logging.disable()  # torch's launcher tells at length of what is told here in a line
-    with tempfile.TemporaryDirectory() as logs:
-        others = dict.fromkeys(range(1, count), Std.ALL)
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=count,
-            run_id="odyssey",
-            rdzv_backend="c10d",
-            rdzv_endpoint="127.0.0.1:0",
-            local_addr="127.0.0.1",
-            max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=others),
-            shutdown_timeout=GRACE,
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+    logging.disable()  # torch tells at length of what is told here in a line
+    with tempfile.TemporaryDirectory() as folder:
+        shared = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": threads, processes.MEETING: f"{folder}/meeting"}
+        workers = start_processes(
+            name="odyssey",
+            entrypoint=sys.executable,
+            args=dict.fromkeys(range(count), ("-m", "odyssey", *arguments)),
+            envs={k: {**shared, "RANK": str(k), "LOCAL_RANK": str(k)} for k in range(count)},
+            logs_specs=DefaultLogsSpecs(log_dir=folder, redirects=dict.fromkeys(range(1, count), Std.ALL)),
         )
         try:
-            elastic_launch(config, sys.executable)("-m", "odyssey", *arguments)
-        except ChildFailedError as error:
-            return _told(error.failures, count)
+            ended = workers.wait()
         except SignalException as error:
+            workers.close(error.sigval, GRACE)
             return interrupts.status_of(error.sigval, goes_on=True)
-    return 0
+        return _told(ended.failures, count) if ended and ended.failures else 0
 
 
 def _told(failures: dict[int, Any], count: int) -> int:
