@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 FILES = (
     *("docs/extending.md", "README.md", "docs/results.md", "docs/findings.md", "docs/paper.md", "docs/method.md"),
     *("docs/scale.md", "docs/troubleshooting.md", "docs/benchmarks.md", "CONTRIBUTING.md", "data/README.md"),
-    "texts/README.md",
+    *("texts/README.md", "docs/sharing.md"),
 )
 """In the order in which their commands are run: extending.md makes the texts that README.md speaks of."""
 PROGRAMS = ("odyssey", "dvc", "mlflow", "make", "git", "pytest", "python", "torchrun", "deepspeed")
@@ -28,6 +28,7 @@ ELLIPSIS = "..."
 PAPER = "tests/test_paper.py::test_"
 TOGETHER = "tests/test_processes.py::test_"
 CONSENTING = "odyssey study {} --accept-licenses && dvc repro"
+ON_S3 = "tests/test_remotes.py, with a server of its own"
 ELSEWHERE = {
     "git clone <this repository> odyssey && cd odyssey": "the copy of the project is such a clone",
     "mlflow run . --env-manager virtualenv": "needs pyenv, and makes an environment from PyPI",
@@ -43,6 +44,13 @@ ELSEWHERE = {
     ),
     "odyssey verify": "tests/test_verify.py: what is recorded is of the mini-study, which a tiny one is not",
     "make bench": "takes an hour and a quiet machine; tests/test_benchmarks.py tests what its scripts share",
+    "dvc remote add --default shared s3://BUCKET/odyssey": ON_S3,
+    "dvc remote modify shared endpointurl https://s3.example.org": ON_S3,
+    "dvc remote modify --local shared access_key_id KEY": ON_S3,
+    "dvc remote modify --local shared secret_access_key SECRET": ON_S3,
+    "dvc cache dir --local /shared/odyssey-cache": "tests/test_remotes.py, with a folder of its own",
+    "git add dvc.lock .dvc/config": "the tests take all that they change into git",
+    'git commit -m "The study, made"': "likewise, under a name that git may not have here",
     CONSENTING.format("gpt2-small"): f"{PAPER}gpt2_on_openwebtext_by_dvc_repro",
     CONSENTING.format("gpt2-large"): f"{PAPER}larger_gpt2_on_openwebtext",
     CONSENTING.format("gpt2-xl"): f"{PAPER}larger_gpt2_on_openwebtext",
