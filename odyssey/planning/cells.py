@@ -34,8 +34,9 @@ def planned_seconds(
     """Seconds of adapt, evaluate, tokens and joins by (model, domain), on a GPU or the machine's own device.
 
     As `plan` has them, cell by cell: their sum is the sum of those stages' hours, but for steps that are
-    rounded up for each cell. Reading, loading and starting come on top. Where one of them is not known, because the device is a GPU that is not
-    in the table or the hub cannot be asked for a model's shape, all are taken to be equally long: UNKNOWN.
+    rounded up for each cell. Reading, loading and starting come on top. Where one of them is not known,
+    because the device is a GPU that is not in the table or the hub cannot be asked for a model's shape, all
+    are taken to be equally long: UNKNOWN.
     """
     device = machine.device if gpu is None else Device(gpu.name, round(gpu.memory * 1e9), gpu)
     sizes = _Remembered(settings, online=ask_hub and hub_answers())

@@ -1,0 +1,1 @@
+"""A study's missing cells, packed into jobs and done on this machine or by SLURM."""
