@@ -40,7 +40,9 @@ NEXT = "next: dvc repro"
 @click.option(
     "--gpu", help="GPU that the hours are planned for [default: this machine's].", shell_complete=complete_gpus
 )
-@click.option("--limit", type=click.FloatRange(0, min_open=True), help="SLURM's time limit, hours [default: twice it].")
+@click.option(
+    "--limit", type=click.FloatRange(0, min_open=True), help="Hours SLURM gives a job [default: twice what is planned]."
+)
 @click.option("--slurm", "options", multiple=True, metavar="KEY=VALUE", help="An option of sbatch; several.")
 @click.option("--no-wait", is_flag=True, help="Submit to SLURM and leave.")
 @click.option("--dry-run", is_flag=True, help="Show the jobs and submit none.")
@@ -82,7 +84,7 @@ def sweep(
     else:
         with record.held():
             jobs = _jobs(settings, layout, record, place, hours, gpu, workers, tidy=True)
-            minutes = math.ceil(60 * limit if limit else max(60, *(2 * job.seconds / 60 for job in jobs), 0))
+            minutes = math.ceil(60 * limit if limit else max([60, *(2 * job.seconds / 60 for job in jobs)]))
             executor = _executors(settings, record, workers, minutes, options)[place]
             _sweep(context, executor, record, jobs, no_wait)
 
