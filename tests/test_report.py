@@ -986,7 +986,7 @@ def test_method_of_a_study_that_trains_its_models(settings: Settings, tmp_path: 
 
 def test_method_of_a_study_of_the_paper(paper: Settings, tmp_path: Path) -> None:
     engine = {"micro_batch_size": 4, "zero_stage": 2, "offload_optimizer": True, "activation_checkpointing": True}
-    engine |= {"checkpoint_minutes": 30}
+    engine |= {"offload_parameters": False, "checkpoint_minutes": 30}
     raw = {**paper.model_dump(mode="json"), "accept_licenses": False}
     raw["adapt"] = {**raw["adapt"], "engine": engine}
     text = said(validate(raw, "test"), tmp_path)
