@@ -238,6 +238,7 @@ def _overlap(one: str, other: str) -> bool:
         ("texts/mine/a.txt", True),
         ("texts/README.md", False),
         ("studies/selections/mine.yaml", False),
+        (".dvc/config.local", True),  # may hold a remote's password
         ("data/README.md", False),
         ("data/.gitignore", False),
         ("dvc.lock", False),
