@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from project import Project
+from project import Project, heeding
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +79,13 @@ def test_a_sweep_needs_whole_samples(study: Project) -> None:
 
 def test_ctrl_c_ends_the_jobs_and_keeps_their_checkpoints(study: Project) -> None:
     with subprocess.Popen(
-        HERE, cwd=study.folder, env=study.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        HERE,
+        cwd=study.folder,
+        env=study.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=heeding,
     ) as sweep:
         wait_for(lambda: list(study.folder.glob("data/small/unfinished/*/step-*")))
         sweep.send_signal(signal.SIGINT)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import yaml
-from project import Project
+from project import Project, heeding
 from servers import free_port
 
 pytestmark = pytest.mark.slow
@@ -160,7 +160,12 @@ class Background:
     def __init__(self, study: Project, *options: str) -> None:
         self._file = (study.folder.parent / "said.txt").open("w+")
         self.process = subprocess.Popen(
-            (*THERE, *options), cwd=study.folder, env=study.environment, stdout=self._file, stderr=subprocess.STDOUT
+            (*THERE, *options),
+            cwd=study.folder,
+            env=study.environment,
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+            preexec_fn=heeding,
         )
 
     def said(self) -> str:
