@@ -88,11 +88,9 @@ def unfinished(folder: Path, made_from: Mapping[str, Any], minutes: float) -> It
         yield Unfinished(folder, made_from, minutes)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OdysseyError(f"{folder}: another process trains this now; wait until it is done, or end it") from None
+    with _locked(folder) as alone:
+        if not alone:
+            raise OdysseyError(f"{folder}: another process trains this now; wait until it is done, or end it")
         for left in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
             shutil.rmtree(left)
         state = Unfinished(folder, made_from, minutes)
@@ -103,6 +101,18 @@ def unfinished(folder: Path, made_from: Mapping[str, Any], minutes: float) -> It
                 shutil.rmtree(folder)
             raise
         shutil.rmtree(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Whether no other process has the lock on a folder; if so, it is had for as long as the block lasts."""
+    with (folder / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 def resumable(
@@ -116,3 +126,16 @@ def resumable(
     engine = recipe.engine.model_dump(include={"zero_stage", "offload_optimizer", "offload_parameters"})
     origin = {**made_from, "engine": {**engine, "processes": processes.count()}}
     return unfinished(layout.unfinished(*run), origin, recipe.engine.checkpoint_minutes)
+
+
+def discard(layout: Layout, *run: str) -> None:
+    """Delete the checkpoints of a run, or of all whose names begin so, that are finished or that nobody asks for now.
+
+    A process that ends right after its result was put in place leaves them; one that is at work keeps its own.
+    """
+    named = layout.unfinished(*run)
+    for folder in sorted(named.parent.glob("*")) if processes.is_first() else ():
+        if folder.name == named.name or folder.name.startswith(f"{named.name}@"):
+            with _locked(folder) as alone:
+                if alone:
+                    shutil.rmtree(folder)

@@ -56,6 +56,8 @@ def small(name: str) -> dict[str, Any]:
     study["source"] |= {"revision": "main", "rows": 40 if study["source"]["rows"] else None}
     study["embed"] |= {"max_texts": 20, "batch_size": 16}
     study["adapt"] |= {"batch_size": 4, "curve_points": 3, "train_start": 0.2}
+    if isinstance(study["adapt"]["engine"], str):  # a file of settings
+        study["adapt"]["engine"] = yaml.safe_load((ROOT / study["adapt"]["engine"]).read_text(encoding="utf-8"))
     study["adapt"]["engine"]["micro_batch_size"] = 2
     study["tokens"] = {"chunks": 2, "chunk_tokens": 256, "source_texts": 100}
     return study

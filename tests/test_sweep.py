@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT
-from results import write_results
 
 from odyssey import announce
 from odyssey.cli import main
@@ -91,32 +90,28 @@ def test_what_is_made_from_something_that_is_not_there_is_an_error(study: tuple[
 def test_a_cell_is_missing_if_a_stage_of_it_is(study: tuple[Settings, Layout], monkeypatch: pytest.MonkeyPatch) -> None:
     settings, layout = study
     lacking = {"adapt": {"torch"}, "evaluate": set(), "tokens": {"pandas"}}
-    asked: list[tuple[str, list[str]]] = []
+    asked: list[tuple[str, str]] = []
 
-    def unfinished(stage: Any, _: Settings, __: Layout, model: str, domains: Sequence[str]) -> list[str]:
+    def is_current(folder: Path, made_from: dict[str, Any]) -> bool:
+        stage, model, domain = folder.relative_to(layout.data).parts
+        assert made_from == {"of": (stage, model, domain)}
+        asked.append((stage, domain))
+        return not (domain in lacking[stage] and model == "tiny")
+
+    for stage in (adapt, evaluate, tokens):
         name = stage.__name__.rpartition(".")[2]
-        asked.append((name, list(domains)))
-        return [domain for domain in domains if domain in lacking[name] and model == "tiny"]
 
-    monkeypatch.setattr(finished, "_unfinished", unfinished)
+        def origins(_: Settings, __: Layout, model: str, name: str = name) -> Callable[[str], dict[str, Any]]:
+            return lambda domain: {"of": (name, model, domain)}
+
+        monkeypatch.setattr(stage, "origins", origins)
+    monkeypatch.setattr(finished, "is_current", is_current)
     monkeypatch.setattr(finished, "check_folder", lambda *_: "")
     assert list(finished.missing(settings, layout, {("small", "torch")})) == [("tiny", "torch"), ("tiny", "pandas")]
     # Of a cell whose model is to be adapted again nothing else is looked at: it cannot hold.
-    assert ("evaluate", ["pandas", "sympy.core"]) in asked
+    assert asked.count(("adapt", "torch")) == 1
     # Those that somebody does now are not looked at.
-    assert ("adapt", ["pandas", "sympy.core"]) in asked
-
-
-def test_stages_are_only_asked(study: tuple[Settings, Layout], monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, layout = study
-    write_results(settings, layout)
-    usual = vars(adapt)["missing_cells"]
-    monkeypatch.setattr(adapt, "check_folder", lambda *_: "x")
-    monkeypatch.setattr(adapt, "split_digests", lambda _, name: {"of": name})
-    monkeypatch.setattr(adapt, "_adapt", lambda *_: pytest.fail("it trains"))
-    found = finished._unfinished(adapt, settings, layout, "tiny", ["torch", "pandas"])
-    assert found == ["torch", "pandas"]  # their manifests say that they were made from something else
-    assert vars(adapt)["missing_cells"] is usual
+    assert ("evaluate", "torch") not in asked
 
 
 # --- journal and record

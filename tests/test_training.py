@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import fcntl
 import json
 import math
 import shutil
@@ -26,6 +27,7 @@ from odyssey.sections import Engine, Recipe, TrainedModel
 from odyssey.settings import Settings
 from odyssey.stages import adapt, evaluate, pretrain, tokens
 from odyssey.store import new_folder, sha256
+from odyssey.sweeping.finished import missing
 from odyssey.training import n_steps, rate, train
 
 ENGINE = Engine(
@@ -265,6 +267,41 @@ def test_kept_cells_are_not_touched_and_a_lost_one_comes_back_the_same(
     assert not (made.data / "adapt" / model / "gone").exists()
     pretrain.run(study, made, model=model)
     assert "0 of 1 models to do, 1 kept" in capsys.readouterr().out
+
+
+def test_checkpoints_of_what_is_finished_are_deleted(study: Settings, made: Layout) -> None:
+    """A process that ends right after its result is in place leaves them, and its cell is never trained again."""
+    (model,) = study.models
+    first, second = study.domains
+    runs = [("adapt", model, first), ("adapt", model, second), ("pretrain", model), ("adapt", f"{model}2", first)]
+    folders = [made.unfinished(*run) for run in runs]
+    for folder in folders:
+        (folder / "step-000000003-0000").mkdir(parents=True)
+    adapt.run(study, made, model=model, domain=first)
+    assert [folder.exists() for folder in folders] == [False, True, True, True]
+    with (folders[1] / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process is about to do it itself
+        adapt.run(study, made, model=model)
+        assert folders[1].exists()
+    adapt.run(study, made, model=model)
+    pretrain.run(study, made, model=model)
+    assert [folder.exists() for folder in folders] == [False, False, False, True]
+    shutil.rmtree(folders[3])
+
+
+def test_a_sweep_finds_what_is_missing(study: Settings, made: Layout) -> None:
+    (model,) = study.models
+    first, second = study.domains
+    alone = study.model_copy(update={"joins": None})
+    assert list(missing(alone, made)) == []
+    damaged = made.tokens(model, second) / "test.csv"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole + b"x")
+    assert list(missing(alone, made)) == [(model, second)]
+    damaged.write_bytes(whole)
+    other = alone.model_copy(update={"seed": study.seed + 1})
+    assert list(missing(other, made)) == [(model, first), (model, second)]
+    assert list(missing(other, made, busy={(model, first)})) == [(model, second)]
 
 
 def test_how_it_fits_into_memory_is_no_reason_to_train_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from odyssey.settings import Settings
 from odyssey.signals import held
 from odyssey.stages.cells import chosen_models, missing_cells, split_digests
 from odyssey.store import check_folder, new_folder, write_csv
-from odyssey.unfinished import Unfinished, resumable
+from odyssey.unfinished import Unfinished, discard, resumable
 from odyssey.watching import Curves, Watch, nobody
 
 if TYPE_CHECKING:
@@ -39,11 +40,12 @@ def run(
     """
     for name in chosen_models(settings, model, layout.data / "adapt"):
         _run_model(settings, layout, name, domain, watch)
+        discard(layout, "adapt", name, *([domain] if domain is not None else []))
 
 
-def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None, watch: Watch) -> None:
+def origins(settings: Settings, layout: Layout, model: str) -> Callable[[str], dict[str, Any]]:
+    """What a model's cells are made from, by domain. Raises OdysseyError if it is not there or damaged."""
     chosen = settings.model(model)
-    recipe = settings.adapt
     base = check_folder(layout.pretrained(model), "pretrain")
 
     def made_from(name: str) -> dict[str, Any]:
@@ -61,6 +63,11 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
             "packages": versions("torch", "transformers", "deepspeed"),
         }
 
+    return made_from
+
+
+def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None, watch: Watch) -> None:
+    recipe, made_from = settings.adapt, origins(settings, layout, model)
     for name, folder, origin in missing_cells(settings, model, domain, layout.adapted, made_from, "adapt"):
         with (
             watch(model, name, origin) as watched_by,

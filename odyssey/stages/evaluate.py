@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None, domain:
         _run_model(settings, layout, name, domain)
 
 
-def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None) -> None:
-    """Store sums, counts and, for each token scored, its NLL of the base and the adapted `model`, id and document."""
+def origins(settings: Settings, layout: Layout, model: str) -> Callable[[str], dict[str, Any]]:
+    """What a model's cells are made from, by domain. Raises OdysseyError if it is not there or damaged."""
     chosen, rules = settings.model(model), settings.evaluate
     base = check_folder(layout.pretrained(model), "pretrain")
 
@@ -39,6 +40,12 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
             "packages": versions("torch", "transformers"),
         }
 
+    return made_from
+
+
+def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None) -> None:
+    """Store sums, counts and, for each token scored, its NLL of the base and the adapted `model`, id and document."""
+    rules, made_from = settings.evaluate, origins(settings, layout, model)
     original = None
     for name, folder, origin in missing_cells(settings, model, domain, layout.evaluated, made_from, "evaluate"):
         original = original or models.load(layout.pretrained(model), rules.precision, on_gpu=False)

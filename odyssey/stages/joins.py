@@ -6,7 +6,7 @@ joined in several ways on either side: by a newline, a space, or the tokenizer's
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,10 +62,9 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None, domain:
         write_json(layout.joins / SUMMARY, {"joins": settings.joins})
 
 
-def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None, ways: Sequence[Join]) -> None:
+def origins(settings: Settings, layout: Layout, model: str) -> Callable[[str], dict[str, Any]]:
+    """What a model's cells are made from, by domain. Raises OdysseyError if it is not there or damaged."""
     chosen, rules = settings.model(model), settings.evaluate
-    engine = settings.adapt.engine.model_dump()
-    how = {"engine": engine, "processes": processes.count(), "batch_tokens": rules.batch_tokens}
     base = check_folder(layout.pretrained(model), "pretrain")
 
     def made_from(name: str) -> dict[str, Any]:
@@ -75,7 +74,7 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
             "domain": split_digests(layout, name),
             "settings": {
                 "seed": settings.seed,
-                "joins": ways,
+                "joins": settings.joins,
                 # What `adapt` measures on its way is not measured here.
                 "adapt": settings.adapt.model_dump(exclude={"engine", "train_start", "curve_points"}),
                 **rules.model_dump(exclude={"batch_tokens"}),
@@ -86,6 +85,12 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
             "packages": versions("torch", "transformers", "deepspeed"),
         }
 
+    return made_from
+
+
+def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None, ways: Sequence[Join]) -> None:
+    engine, made_from = settings.adapt.engine.model_dump(), origins(settings, layout, model)
+    how = {"engine": engine, "processes": processes.count(), "batch_tokens": settings.evaluate.batch_tokens}
     for name, folder, origin in missing_cells(settings, model, domain, layout.joined, made_from, "joins"):
         with new_folder(folder, origin, how) as temporary:
             _compare(settings, layout, model, name, ways, temporary)

@@ -20,7 +20,7 @@ from odyssey.sections import PublishedModel, Recipe, TrainedModel
 from odyssey.settings import Settings
 from odyssey.signals import held
 from odyssey.store import check_file, missing, new_folder, prune, write_csv
-from odyssey.unfinished import Unfinished, resumable
+from odyssey.unfinished import Unfinished, discard, resumable
 
 if TYPE_CHECKING:
     from odyssey.training import Trained
@@ -47,6 +47,7 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None) -> None
             with held(), new_folder(folder, origin, how) as temporary:
                 models.save(*made, temporary)
                 write_csv(temporary / "loss.csv", trained.steps[0]._fields, trained.steps)
+    discard(layout, "pretrain", *([model] if model is not None else []))
 
 
 def _made_from(settings: Settings, layout: Layout, model: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ And which tokens are a domain's own, for what the paper leaves to future work (s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,7 +48,8 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None, domain:
         _run_model(settings, layout, name, domain)
 
 
-def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None) -> None:
+def origins(settings: Settings, layout: Layout, model: str) -> Callable[[str], dict[str, Any]]:
+    """What a model's cells are made from, by domain. Raises OdysseyError if it is not there or damaged."""
     base, source = check_folder(layout.pretrained(model), "pretrain"), check_file(layout.source, "sample")
 
     def made_from(name: str) -> dict[str, Any]:
@@ -66,7 +67,11 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
             "packages": versions("torch", "transformers"),
         }
 
-    original = None
+    return made_from
+
+
+def _run_model(settings: Settings, layout: Layout, model: str, domain: str | None) -> None:
+    original, made_from = None, origins(settings, layout, model)
     for name, folder, origin in missing_cells(settings, model, domain, layout.tokens, made_from, "tokens"):
         original = original or _load(settings, layout, model)
         with new_folder(folder, origin, {"batch_tokens": settings.evaluate.batch_tokens}) as temporary:
