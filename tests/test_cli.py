@@ -291,6 +291,15 @@ def wait():
     time.sleep(60)
 """
 
+IN_COMPILED = """
+def wait():
+    print("ready", flush=True)
+    try:
+        time.sleep(60)
+    except BaseException:
+        raise TypeError("an interface to compiled code takes it for a wrong argument") from None
+"""
+
 
 def end(code: str, number: int, *arguments: str, cwd: Path = ROOT) -> tuple[int, str]:
     """Run a program until it says that it is ready, signal it; its exit status and standard error."""
@@ -308,7 +317,11 @@ def end(code: str, number: int, *arguments: str, cwd: Path = ROOT) -> tuple[int,
     return process.returncode, said
 
 
-@pytest.mark.parametrize("more", ["", IN_DEL, IN_CALLBACK], ids=["in a loop", "in __del__", "in a weak reference's"])
+@pytest.mark.parametrize(
+    "more",
+    ["", IN_DEL, IN_CALLBACK, IN_COMPILED],
+    ids=["in a loop", "in __del__", "in a weak reference's", "in compiled code"],
+)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_an_end_says_what_was_kept_and_leaves_nothing_half_written(
     tmp_path: Path, number: int, status: int, more: str

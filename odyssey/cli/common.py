@@ -50,7 +50,7 @@ class Group(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(context)
+            return self._run(context)
         except KeyboardInterrupt as error:
             context.exit(interrupts.tell(context, error))
         except OdysseyError as error:
@@ -73,6 +73,14 @@ class Group(click.Group):
                     "what was finished is kept, and training goes on from its last checkpoint"
                 ) from None
             raise
+
+    def _run(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except Exception as error:
+            if (interrupt := interrupts.behind(error)) is None:
+                raise
+            raise interrupt from error
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Names in the order in which the files define them."""

@@ -32,11 +32,16 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
 
+_raised: list[int] = []
+"""Signals that the command was told of by an exception."""
+
+
 def listen() -> None:
     """Have Ctrl-C, SIGTERM and a closed terminal raise Interrupted.
 
     Not where they are ignored, as in a shell's background jobs and under `nohup`.
     """
+    _raised.clear()
     if threading.current_thread() is threading.main_thread():
         for number in ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -45,6 +50,7 @@ def listen() -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     if not _is_lost(frame):
+        _raised.append(number)
         raise Interrupted(number)
     signal.signal(signal.SIGALRM, lambda _, there: _stop(number, there))
     signal.setitimer(signal.ITIMER_REAL, AGAIN)
@@ -60,6 +66,15 @@ def _is_lost(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def behind(error: Exception) -> Interrupted | None:
+    """The interrupt that an error stands for, if there was one: libraries make errors of their own of what passes them.
+
+    Compiled ones do so wherever they ask Python for something and take any exception for a wrong argument.
+    """
+    chosen = isinstance(error, (click.ClickException, click.exceptions.Exit, click.Abort))
+    return Interrupted(_raised[0]) if _raised and not chosen else None
 
 
 RUN_AGAIN = os.EX_TEMPFAIL

@@ -37,7 +37,7 @@ def test_kill(study: Study, row: Row, stage: str) -> None:
             continue  # it was faster than usual
         whole = study.whole(stage)
         status, said = study.run(stage, count_steps)
-        assert "Traceback" not in said
+        assert "Traceback" not in said, said
         after = study.whole(stage)
         assert {path: after[path] for path in whole} == whole, "a finished cell was made again"
         row.tries += 1
@@ -70,7 +70,7 @@ def test_terminate(study: Study, row: Row, stage: str) -> None:
         slowest = max(slowest, time.monotonic() - start)
         if status == 0:
             continue  # it came when all was done
-        assert "Traceback" not in said
+        assert "Traceback" not in said, said
         # Before the command listens for it, a signal does what it does to any process.
         row.survived += status == os.EX_TEMPFAIL or (status == -signal.SIGTERM and not study.steps())
         status, said = study.run(stage, count_steps)
