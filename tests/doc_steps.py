@@ -42,7 +42,7 @@ ELSEWHERE = {
     "deepspeed --num_gpus 2 --no_local_rank --module odyssey adapt --model small --domain torch": (
         f"{TOGETHER}deepspeeds_launcher_does_as_well"
     ),
-    "odyssey sweep --on slurm --hours 8 --slurm partition=gpu --slurm gpus-per-node=1 --slurm mem=200G": (
+    "odyssey sweep --on slurm --gpu A100-80GB --slurm partition=gpu --slurm gpus-per-node=1 --slurm mem=200G": (
         "tests/test_sweep_slurm.py::test_jobs_go_on_without_the_sweep"
     ),
     "odyssey verify": "tests/test_verify.py: what is recorded is of the mini-study, which a tiny one is not",

@@ -204,6 +204,8 @@ def test_the_tail_of_a_cell_is_its_own() -> None:
     assert tail(log, "m", "b", 3) == ["28", "29", "m on b: failed: y"]
     assert tail([*log, begins("m", "a"), "again"], "m", "a") == [begins("m", "a"), "again"]
     assert tail(log, "m", "c", 1) == ["z"]
+    killed = [begins("m", "a"), "x", begins("m", "b"), "y", "m on b: done in 3 s"]
+    assert tail(killed, "m", "a") == killed[:2]
 
 
 @pytest.mark.parametrize(
@@ -219,6 +221,20 @@ def test_the_tail_of_a_cell_is_its_own() -> None:
 )
 def test_slurms_states(state: str, expected: Told) -> None:
     assert slurm.told(state) == expected
+
+
+def test_what_a_job_waits_for_is_told_unless_it_is_its_turn() -> None:
+    assert slurm.told("PENDING", "Priority") == slurm.told("PENDING", "None") == Told("waiting")
+    for_ever = slurm.told("PENDING", "PartitionTimeLimit")
+    assert for_ever == Told("waiting", "PartitionTimeLimit")
+    assert slurm.told("RUNNING", "None") == Told("running")
+    progress = Progress(job("a", "b"))
+    assert list(progress.look(for_ever)) == [
+        "m on a: waiting (PartitionTimeLimit)",
+        "m on b: waiting (PartitionTimeLimit)",
+    ]
+    assert list(progress.look(for_ever)) == []
+    assert list(progress.look(Told("waiting"))) == []
 
 
 def test_options_of_sbatch() -> None:
@@ -332,6 +348,17 @@ def test_sigterm_to_a_job_and_to_its_child_interrupts_the_child_once(tmp_path: P
     assert process.wait(30) == STOPPED
     assert (tmp_path / "came").read_text() == "1\n"
     assert [event.state for event in Journal(tmp_path / "j.jsonl").all()] == ["running"]
+
+
+def test_under_slurm_a_job_that_was_asked_to_end_waits_to_be_killed(tmp_path: Path) -> None:
+    """Else it counts as failed, where SLURM gives those that it pre-empts some time."""
+    process = run_job(tmp_path, "import os; os.environ['SUBMITIT_EXECUTOR'] = 'slurm'; task()")
+    process.terminate()
+    wait_for((tmp_path / "came").is_file)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    process.kill()
+    process.wait()
 
 
 def test_a_checkpoint_waits_for_the_child_and_is_the_same_job(tmp_path: Path) -> None:
@@ -520,7 +547,7 @@ def test_an_executor_that_does_not_answer_is_asked_again(tmp_path: Path, monkeyp
     monkeypatch.setattr(executor, "states", lambda jobs: usual(jobs) if next(answers) else None)
     assert Sweep(executor, record, lambda _: None, pause=lambda _: None).run(planned(5)).done == 5
     monkeypatch.setattr(executor, "states", lambda jobs: None)
-    with pytest.raises(OdysseyError, match="squeue does not answer"):
+    with pytest.raises(OdysseyError, match=r"squeue is not here or does not answer.*delete .*jobs\.jsonl"):
         earlier(record, {"local": executor})
 
 
@@ -553,6 +580,34 @@ def test_what_a_job_runs(tmp_path: Path) -> None:
     assert one.task.command[9:] == ["m", "--journal", one.task.journal]
     assert one.task.domains == ("a", "b")
     assert Path(one.task.folder) == Path.cwd()
+
+
+class Limited(Simulated):
+    """Refuses more than two jobs."""
+
+    refused = 0
+
+    def room(self, alive: int) -> int:
+        return 2 if alive < 2 else 1
+
+    def submit(self, jobs: Sequence[Planned]) -> list[Submitted]:
+        if len(self.left) + len(jobs) > 2:
+            self.refused += 1
+            raise OdysseyError("SLURM refuses the jobs: QOSMaxSubmitJobPerUserLimit")
+        return super().submit(jobs)
+
+
+def test_jobs_that_are_refused_are_tried_again_once_others_have_ended(tmp_path: Path) -> None:
+    record, said = Record(Layout(tmp_path)), list[str]()
+    executor = Limited(record, workers=2)
+    work = Sweep(executor, record, said.append, pause=lambda _: None)
+    assert work.run(planned(25)).done == 25
+    told = [line for line in said if "refuses" in line]
+    assert executor.refused > len(told) > 0
+    assert told[0] == "1 job to be tried again later: SLURM refuses the jobs: QOSMaxSubmitJobPerUserLimit"
+    executor.left = {"others'": ["x"], "more of others'": ["y"]}
+    with pytest.raises(OdysseyError, match="SLURM refuses the jobs"):
+        work.run(planned(5))  # nothing of ours to wait for
 
 
 # --- this machine, by submitit
@@ -606,7 +661,28 @@ def test_there_is_no_slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     there = slurm.Slurm(Record(Layout(tmp_path)), "mini")
     with pytest.raises(OdysseyError, match="there is no SLURM here"):
         there.submit(list(planned(1, 1)))
-    assert there.states([job("a")]) == {}
+    assert there.states([job("a")]) is None  # they may well run: another machine knows
+
+
+def test_jobs_that_run_keep_their_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a sweep that was killed."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    record = Record(Layout(tmp_path))
+    there = Submitted("k1", "local", "1", "", "m", ("b",), slot=1)
+    here = Local(record, None)
+    monkeypatch.setattr(here, "_runs", lambda _: True)
+    work = Sweep(here, record, lambda _: None, pause=lambda _: None)
+    work.take_up([there])
+    monkeypatch.setattr(Local, "submit", lambda self, jobs: pytest.fail(f"{self._slots}"))
+    with pytest.raises(pytest.fail.Exception, match=r"\{'k1': 1\}"):
+        work.run(planned(1, 1))
+
+
+def test_jobs_of_another_machine_are_not_said_to_have_ended(tmp_path: Path) -> None:
+    here = Local(Record(Layout(tmp_path)), 1)
+    elsewhere = Submitted("k", "local", "1", "", "m", ("a",), host="gpu7")
+    with pytest.raises(OdysseyError, match=r"a sweep on gpu7 has jobs there: look there; .*delete .*jobs\.jsonl"):
+        here.states([elsewhere])
 
 
 # --- the command line
@@ -623,6 +699,19 @@ def test_options_of_slurm_are_for_slurm() -> None:
     said = CliRunner().invoke(main, ["--params", str(ROOT / "params.yaml"), "sweep", "--no-wait"])
     assert said.exit_code == 2
     assert "are for --on slurm" in said.stderr
+
+
+def test_for_slurm_the_device_is_named_where_this_machine_has_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finished, "missing", lambda *_: [("tiny", "torch")])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    start = ["--params", str(ROOT / "params.yaml"), "--data", str(tmp_path), "sweep", "--dry-run", "--on", "slurm"]
+    said = CliRunner().invoke(main, start)
+    assert said.exit_code == 1
+    assert "name it, --gpu A100-80GB say, or --gpu cpu" in said.stderr
+    assert "job 1: tiny on torch, " in CliRunner().invoke(main, [*start, "--gpu", "A100-80GB"]).stdout
+    assert "--limit, in hours" in CliRunner().invoke(main, [*start, "--slurm", "time=3"]).stderr
 
 
 def test_a_sweep_needs_samples_and_base_models(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 DOMAINS = ("click", "jinja2", "networkx.utils")
 """One to be cancelled in, one to be pre-empted in, one whose job's time is over."""
 SWEEP = ("python", "-m", "odyssey", "sweep")
-THERE = (*SWEEP, "--on", "slurm")
+THERE = (*SWEEP, "--on", "slurm", "--gpu", "cpu")
 CONFIG = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -55,12 +55,13 @@ SlurmdLogFile={folder}/slurmd.log
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
+KillWait=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0,bf_interval=1
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
-PartitionName=low Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=low Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
 """
 
@@ -241,7 +242,9 @@ def test_a_job_that_is_preempted_goes_on_from_its_checkpoint(study: Project, clu
     assert "one on click: goes on after step" in log(study)
     sweep = Background(study)
     wait_for(lambda: "one on jinja2: running" in sweep.said())
+    before = log(study).count("SIGCONT")
     ask(cluster, "scontrol", "resume", job)
+    wait_for(lambda: log(study).count("SIGCONT") > before)  # a job that is suspended still hears of no grace time
     ask(cluster, "sbatch", "--partition=high", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
     wait_for(lambda: "one on jinja2: goes on after step" in log(study))
     wait_for(lambda: checkpoint(study, "networkx.utils"))

@@ -14,6 +14,7 @@ from odyssey.cli.completing import complete_domains, complete_gpus, complete_mod
 from odyssey.cli.terminal import harmless, say
 from odyssey.cli.together import processes_option
 from odyssey.cli.watched import live_watch
+from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.settings import Settings
 
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 
 PLACES = {"local": "on this machine", "slurm": "by SLURM"}
 NEXT = "next: dvc repro"
+DAY = 24
+"""Hours SLURM gives a job at most unless told otherwise: many partitions have no more, it is requeued then."""
 
 
 @main.command(short_help="What is missing of a study, in jobs here or on SLURM.")
 @click.option("--on", "place", type=click.Choice(list(PLACES)), default="local", show_default=True, help="Where.")
-@click.option("--workers", type=click.IntRange(min=1), help="Jobs at a time [default: here one a GPU; SLURM: all].")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Jobs at a time [default: one a GPU; SLURM: all; there of an array]."
+)
 @click.option(
     "--hours",
     type=click.FloatRange(0, min_open=True),
@@ -41,7 +46,9 @@ NEXT = "next: dvc repro"
     "--gpu", help="GPU that the hours are planned for [default: this machine's].", shell_complete=complete_gpus
 )
 @click.option(
-    "--limit", type=click.FloatRange(0, min_open=True), help="Hours SLURM gives a job [default: twice what is planned]."
+    "--limit",
+    type=click.FloatRange(0, min_open=True),
+    help=f"Hours SLURM gives a job [default: twice what is planned, {DAY} at most].",
 )
 @click.option("--slurm", "options", multiple=True, metavar="KEY=VALUE", help="An option of sbatch; several.")
 @click.option("--no-wait", is_flag=True, help="Submit to SLURM and leave.")
@@ -66,7 +73,7 @@ def sweep(
     checkpoints, and one that fails does not stop the others. Run it again to do what is left, or to see
     how far jobs are that run still. `dvc repro` afterwards finds all of it done.
 
-    Example: odyssey sweep --on slurm --slurm partition=gpu --slurm gpus-per-node=1
+    Example: odyssey sweep --on slurm --gpu A100-80GB --slurm partition=gpu --slurm gpus-per-node=1
     """
     if place != "slurm" and (no_wait or options or limit):
         raise click.UsageError("--no-wait, --limit and --slurm are for --on slurm")
@@ -79,12 +86,12 @@ def sweep(
     if status:
         _show(settings, layout, record)
     elif dry_run:
-        jobs = _jobs(settings, layout, record, place, hours, gpu, workers)
+        jobs = _jobs(settings, layout, record, place, hours, gpu, workers, options)
         click.echo("\n".join(describe(jobs)) or f"all cells are done or in work; {NEXT}")
     else:
         with record.held():
-            jobs = _jobs(settings, layout, record, place, hours, gpu, workers, tidy=True)
-            minutes = math.ceil(60 * limit if limit else max([60, *(2 * job.seconds / 60 for job in jobs)]))
+            jobs = _jobs(settings, layout, record, place, hours, gpu, workers, options, tidy=True)
+            minutes = math.ceil(60 * (limit or min(DAY, max([1, *(2 * job.seconds / 3600 for job in jobs)]))))
             executor = _executors(settings, record, workers, minutes, options)[place]
             _sweep(context, executor, record, jobs, no_wait)
 
@@ -103,7 +110,8 @@ def _sweep(context: click.Context, executor: Executor, record: Record, jobs: lis
     already = f", {counted(len(running), 'job')} run{'s' if len(running) == 1 else ''} already" if running else ""
     _tell(f"{counted(count, 'cell')} to do in {counted(len(jobs), 'job')}{already}")
     if no_wait:
-        work.hand_over(planned)
+        if left := list(work.hand_over(planned)):
+            raise OdysseyError(f"{counted(len(left), 'job')} not submitted; run the same command again later")
         _tell("submitted; `odyssey sweep --status` shows how far they are")
         return
     known["goes_on"] = True
@@ -141,19 +149,25 @@ def _jobs(
     hours: float,
     gpu: str | None,
     workers: int | None,
+    options: tuple[str, ...],
     *,
     tidy: bool = False,
 ) -> list[Job]:
     """Jobs of the cells that are missing and in no job now.
 
-    With `tidy`, what failed in jobs that nobody waited for is told, and these are forgotten.
+    With `tidy`, as before they are submitted, what failed in jobs that nobody waited for is told, and these are
+    forgotten. Raises OdysseyError if `place` is not there, or if nobody says which device it has.
     """
     from odyssey.planning.cells import planned_seconds
     from odyssey.planning.plan import chosen
+    from odyssey.sweeping import slurm
     from odyssey.sweeping.finished import missing
     from odyssey.sweeping.jobs import earlier, only_on, packed
+    from odyssey.sweeping.local import gpus
 
-    executors = _executors(settings, record, workers)
+    executors = _executors(settings, record, workers, options=options)
+    if place == "slurm" and tidy:
+        slurm.require()
     alive, ended = earlier(record, executors)
     only_on(alive, place)
     if tidy:
@@ -164,6 +178,8 @@ def _jobs(
     cells = list(missing(settings, layout, {(job.model, domain) for job in alive for domain in job.domains}))
     if not cells:
         return []
+    if place == "slurm" and gpu is None and not gpus():
+        raise OdysseyError("which device the jobs get is not known here: name it, --gpu A100-80GB say, or --gpu cpu")
     seconds = planned_seconds(settings, *chosen(layout, gpu))
     return packed(cells, seconds, hours, executors[place].workers)
 
@@ -206,7 +222,8 @@ def _executors(
 def cells(context: click.Context, model: str, domains: tuple[str, ...], journal: Path | None) -> None:
     """Adapt, evaluate, tokens and joins of one model on some domains, cell by cell: a job of `odyssey sweep`.
 
-    A cell that fails does not stop the others; exit status 1 if one did. Finished cells are kept.
+    A cell that fails does not stop the others, but where several processes do them; exit status 1 if one did.
+    Finished cells are kept.
 
     Example: odyssey cells --model tiny --domain pandas --domain torch
     """

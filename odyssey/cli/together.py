@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,18 @@ import click
 from odyssey import processes
 from odyssey.cli import interrupts
 from odyssey.errors import OdysseyError
+from odyssey.signals import ENDING
 
 GPUS = ("/dev/nvidia[0-9]*", "/dev/kfd")
 """What is there if there may be a GPU: asking torch takes seconds."""
 GRACE = 600
 """Seconds that processes have for their checkpoint before they are killed; a scheduler may give them less."""
+AT_ONCE = 10
+"""The same, once they are asked a second time."""
 LOST = os.EX_OSERR
 """Exit status of a process that cannot go on as another one has ended."""
+PDEATHSIG = 1
+"""PR_SET_PDEATHSIG of <linux/prctl.h>."""
 TAIL = 20
 """Lines that are shown of what a process that failed has said."""
 
@@ -47,12 +54,24 @@ def _join(context: click.Context, param: click.Parameter, asked: int | None) -> 
             raise click.UsageError(
                 f"--processes {asked}: a launcher has started {processes.started_together()}; leave the option out"
             )
+        if processes.MEETING in os.environ:
+            _end_with_parent()
         processes.join()
         context.find_root().obj["together"] = True
         return
-    count = _gpus() if asked is None else asked
+    there = _gpus()
+    if asked is not None and 0 < there < asked:
+        raise click.UsageError(f"--processes {asked}: each has a GPU of its own, and there are {there}")
+    count = there if asked is None else asked
     if count > 1:
         context.exit(launch(count, sys.argv[1:]))
+
+
+def _end_with_parent() -> None:
+    """Have this process be asked to end when the one that started it is killed, where the system can do that."""
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGTERM)
 
 
 def refuse_others(context: click.Context) -> None:
@@ -83,6 +102,7 @@ def launch(count: int, arguments: Sequence[str]) -> int:
     logging.disable()  # torch tells at length of what is told here in a line
     with tempfile.TemporaryDirectory() as folder:
         shared = {"WORLD_SIZE": str(count), "OMP_NUM_THREADS": threads, processes.MEETING: f"{folder}/meeting"}
+        ignored = [number for number in ENDING if signal.getsignal(number) is signal.SIG_IGN]
         workers = start_processes(
             name="odyssey",
             entrypoint=sys.executable,
@@ -90,12 +110,24 @@ def launch(count: int, arguments: Sequence[str]) -> int:
             envs={k: {**shared, "RANK": str(k), "LOCAL_RANK": str(k)} for k in range(count)},
             logs_specs=DefaultLogsSpecs(log_dir=folder, redirects=dict.fromkeys(range(1, count), Std.ALL)),
         )
+        for number in ignored:  # under nohup, or in a shell's background: torch hears them all the same
+            signal.signal(number, signal.SIG_IGN)
         try:
             ended = workers.wait()
         except SignalException as error:
-            workers.close(error.sigval, GRACE)
+            _end(workers, error.sigval)
             return interrupts.status_of(error.sigval, goes_on=True)
         return _told(ended.failures, count) if ended and ended.failures else 0
+
+
+def _end(workers: Any, number: int) -> None:
+    """Ask processes to end as by a signal, and wait for their checkpoints; at a second signal they end at once."""
+    from torch.distributed.elastic.multiprocessing import SignalException
+
+    try:
+        workers.close(number, GRACE)
+    except SignalException as error:
+        workers.close(error.sigval, AT_ONCE)
 
 
 def _told(failures: dict[int, Any], count: int) -> int:
@@ -104,7 +136,9 @@ def _told(failures: dict[int, Any], count: int) -> int:
     if interrupts.RUN_AGAIN in statuses.values():  # asked to end, which the first has told
         return interrupts.RUN_AGAIN
     # Not one that has lost another, or was ended for it.
-    rank = next((rank for rank, status in statuses.items() if status not in (LOST, -signal.SIGTERM)), min(statuses))
+    ended_for_it = (LOST, -signal.SIGTERM)
+    # One that does not hear of it is killed, later than the first failed.
+    rank = min(statuses, key=lambda k: (statuses[k] in ended_for_it, int(failures[k].timestamp), k))
     status = statuses[rank]
     if status < 0:
         click.echo(

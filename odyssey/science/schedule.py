@@ -94,26 +94,3 @@ def _check(gpus: int, troubles: Troubles, longest: float) -> None:
     part = min(troubles.checkpoint, longest)
     if (expected := troubles.failures * part / 3600) > MOST:
         raise ValueError(f"jobs would hardly get on: {expected:.1f} failures in the {part:.0f} s between checkpoints")
-
-
-def worked(seconds: float, troubles: Troubles) -> float:
-    """GPU seconds that a job of so many takes on average where GPUs fail, what is done again included.
-
-    Between two checkpoints a job is tried until no failure comes: each of its parts of c seconds takes
-    (exp(f c) - 1) / f on average for f failures a second (Duda, 1983, "The effects of checkpointing on program
-    execution time"), waits left out.
-    """
-    rate = troubles.failures / 3600
-    if not rate:
-        return seconds
-    whole, rest = divmod(seconds, troubles.checkpoint) if troubles.checkpoint < math.inf else (0.0, seconds)
-    return (whole * math.expm1(rate * troubles.checkpoint) if whole else 0.0) / rate + math.expm1(rate * rest) / rate
-
-
-def bounds(seconds: Sequence[float], gpus: int) -> tuple[float, float]:
-    """What no schedule is shorter than, and what no undisturbed one of `simulate` is longer than.
-
-    The longest job, or an even share of all; and that share of the others, then the longest job (Graham, 1966).
-    """
-    longest, total = max(seconds, default=0.0), math.fsum(seconds)
-    return max(longest, total / gpus), (total - longest) / gpus + longest

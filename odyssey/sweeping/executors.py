@@ -15,7 +15,7 @@ class Told(NamedTuple):
     state: str
     """waiting, running or ended."""
     why: str = ""
-    """How it ended, where that is known."""
+    """How it ended, or what it waits for, where that is known and more than its turn."""
 
 
 class Planned(NamedTuple):

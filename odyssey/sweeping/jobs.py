@@ -56,7 +56,10 @@ def earlier(record: Record, executors: Mapping[str, Executor]) -> tuple[list[Sub
     for name, executor in executors.items():
         found = executor.states([job for job in jobs if job.on == name])
         if found is None:
-            raise OdysseyError("squeue does not answer, so it is not known which jobs run still; try again later")
+            raise OdysseyError(
+                "squeue is not here or does not answer, so it is not known which jobs run still: try again, where the "
+                f"cluster can be asked; if there is none any more, delete {record.file}"
+            )
         states |= found
     alive, ended = [], []
     for job in jobs:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from odyssey.errors import OdysseyError
 from odyssey.sweeping.executors import Planned, Told
 from odyssey.sweeping.record import Record, Submitted
 
 DEVICES = "CUDA_VISIBLE_DEVICES"
+HOST = socket.gethostname()
 FOREVER = 60 * 24 * 365
 """Minutes: no job is ended for the time it takes."""
 AGAIN = 5.0
@@ -51,7 +54,7 @@ class Local:
             with _left_alone():
                 running = executor.submit(task)
             log = str(running.paths.stdout)
-            started.append(Submitted(job.key, self.name, running.job_id, log, job.model, job.domains))
+            started.append(Submitted(job.key, self.name, running.job_id, log, job.model, job.domains, HOST, slot))
         return started
 
     def _environment(self, slot: int) -> dict[str, str]:
@@ -61,9 +64,15 @@ class Local:
         return {"OMP_NUM_THREADS": threads, **gpu}
 
     def states(self, jobs: Sequence[Submitted]) -> Mapping[str, Told]:
-        """Of each of these whether it runs."""
+        """Of each of these whether it runs; raises OdysseyError of those of another machine."""
+        for job in jobs:
+            if job.host not in ("", HOST):
+                raise OdysseyError(
+                    f"a sweep on {job.host} has jobs there: look there; "
+                    f"if that machine is gone, delete {self._record.file}"
+                )
         told = {job.key: Told("running" if self._runs(job) else "ended") for job in jobs}
-        self._slots = {key: slot for key, slot in self._slots.items() if told.get(key) != Told("ended")}
+        self._slots = {job.key: job.slot for job in jobs if told[job.key] != Told("ended")}
         return told
 
     def end(self, jobs: Sequence[Submitted]) -> Sequence[Submitted]:

@@ -22,6 +22,7 @@ class Progress:
         self.whys: dict[str, str] = {}
         """Of the cells that failed, by domain."""
         self._runs = False
+        self._waits_for = ""
 
     @property
     def done(self) -> int:
@@ -39,13 +40,18 @@ class Progress:
             yield self.line(event.domain, words(event))
 
     def look(self, told: Told) -> Iterator[str]:
-        """Take what is known of the job, and yield a line for each cell that runs no longer and is not finished."""
+        """Take what is known of the job, and yield a line for each cell that it is news of."""
         if told.state == "waiting" and self._runs:
             for domain, state in self.states.items():
                 if state == "running":
                     self.states[domain] = "waiting"
                     yield self.line(domain, "requeued")
-        self._runs = told.state == "running"
+        waits_for = told.why if told.state == "waiting" else ""
+        if waits_for and waits_for != self._waits_for:
+            for domain, state in self.states.items():
+                if state == "waiting":
+                    yield self.line(domain, f"waiting ({waits_for})")
+        self._runs, self._waits_for = told.state == "running", waits_for
 
     def end(self, why: str) -> Iterator[str]:
         """The job has ended: yield a line for each cell that is not finished, which has failed."""
@@ -103,6 +109,8 @@ def tail(lines: Iterable[str], model: str, domain: str, most: int = TAIL) -> Seq
         if line == start:
             own.clear()
             inside = seen = True
+        elif line.startswith(f"{model} on ") and line.endswith(": begins"):
+            inside = False  # another cell's; this one's process was killed, and could not say that it failed
         if inside:
             own.append(line)
             inside = not line.startswith(end)

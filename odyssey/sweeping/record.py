@@ -29,6 +29,10 @@ class Submitted(NamedTuple):
     """File of all that it says."""
     model: str
     domains: tuple[str, ...]
+    host: str = ""
+    """The machine, where it is one that only itself can be asked of."""
+    slot: int = 0
+    """Which of the machine's GPUs it has."""
 
 
 class Record:
@@ -36,7 +40,8 @@ class Record:
 
     def __init__(self, layout: Layout) -> None:
         self.folder = (layout.data / "sweep").absolute()
-        self._file = self.folder / "jobs.jsonl"
+        self.file = self.folder / "jobs.jsonl"
+        """Of the jobs that are not known to have ended."""
 
     def journal(self, key: str) -> Journal:
         """What a job says of its cells."""
@@ -49,7 +54,7 @@ class Record:
     def jobs(self) -> list[Submitted]:
         """Jobs that were submitted and of which no end was noted, in their order; raises OdysseyError if damaged."""
         jobs: dict[str, Submitted] = {}
-        lines = self._file.read_text(encoding="utf-8").splitlines() if self._file.is_file() else []
+        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.is_file() else []
         for line in lines:
             if not line.endswith("}"):  # broken off with the machine
                 continue
@@ -62,7 +67,7 @@ class Record:
                     jobs[job.key] = job
             except (ValueError, TypeError, KeyError):
                 raise OdysseyError(
-                    f"{self._file}: damaged; end the sweep's jobs if some run still, and delete it"
+                    f"{self.file}: damaged; end the sweep's jobs if some run still, and delete it"
                 ) from None
         return list(jobs.values())
 
@@ -79,7 +84,7 @@ class Record:
         if not alive:
             for place in (self.folder / "journals", self.folder / "submitit"):
                 shutil.rmtree(place, ignore_errors=True)
-        write_text(self._file, "".join(json.dumps(job._asdict()) + "\n" for job in alive))
+        write_text(self.file, "".join(json.dumps(job._asdict()) + "\n" for job in alive))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -96,5 +101,5 @@ class Record:
 
     def _append(self, lines: Sequence[str]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._file.open("a", encoding="utf-8") as file:
+        with self.file.open("a", encoding="utf-8") as file:
             file.write("".join(f"{line}\n" for line in lines))

@@ -26,6 +26,8 @@ OURS = frozenset(
 """Options of sbatch that are set here."""
 WAITING = frozenset(("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "CONFIGURING", "PREEMPTED"))
 """States of a job that will run; pre-empted ones are requeued."""
+TURN = frozenset(("", "None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Cleaning", "Prolog"))
+"""What jobs wait for that run sooner or later; others may wait for ever, PartitionTimeLimit say."""
 RUNNING = frozenset(("RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED", "RESIZING"))
 
 
@@ -54,8 +56,7 @@ class Slurm:
         from submitit import SlurmExecutor
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        if shutil.which("sbatch") is None or shutil.which("srun") is None:
-            raise OdysseyError("there is no SLURM here: sbatch is not on the PATH; leave out --on slurm")
+        require()
         folder = self._record.logs(jobs[0].key)
         executor = SlurmExecutor(folder, max_num_timeout=TIMES)
         executor.update_parameters(
@@ -83,27 +84,33 @@ class Slurm:
         """What `squeue` says of these; it forgets ended jobs after some minutes (MinJobAge)."""
         if not jobs:
             return {}
-        command = ("squeue", "--noheader", "--array", "--states=all", "--format=%i %T", f"--name={self._name}")
+        command = ("squeue", "--noheader", "--array", "--states=all", "--format=%i %T %r", f"--name={self._name}")
         try:
             said = subprocess.run(
                 (*command, f"--user={os.getuid()}"), capture_output=True, text=True, check=True, timeout=PATIENCE
             ).stdout
-        except FileNotFoundError:  # no cluster: they are no longer anybody's
-            return {}
         except (OSError, subprocess.SubprocessError):
             return None
-        found = dict(line.split(maxsplit=1) for line in said.splitlines() if line.strip())
-        return {job.key: told(found[job.id].strip()) for job in jobs if job.id in found}
+        found = {
+            number: rest for number, *rest in (line.split(maxsplit=2) for line in said.splitlines() if line.strip())
+        }
+        return {job.key: told(*found[job.id]) for job in jobs if job.id in found}
 
     def end(self, jobs: Sequence[Submitted]) -> Sequence[Submitted]:
         """They go on without the sweep."""
         return ()
 
 
-def told(state: str) -> Told:
-    """A state of SLURM's in the sweep's words."""
+def require() -> None:
+    """Raises OdysseyError if SLURM's commands are not here."""
+    if any(shutil.which(command) is None for command in ("sbatch", "srun", "squeue")):
+        raise OdysseyError("there is no SLURM here: sbatch is not on the PATH; leave out --on slurm")
+
+
+def told(state: str, reason: str = "") -> Told:
+    """A state of SLURM's in the sweep's words, and what a job waits for, if that is not just its turn."""
     if state in WAITING:
-        return Told("waiting")
+        return Told("waiting", "" if reason.strip() in TURN else reason.strip())
     if state in RUNNING:
         return Told("running")
     return Told("ended", "" if state == "COMPLETED" else state.lower().replace("_", " "))

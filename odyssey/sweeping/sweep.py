@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from odyssey.errors import OdysseyError
 from odyssey.signals import held
 from odyssey.sweeping.executors import Executor, Planned, Told
 from odyssey.sweeping.journal import Journal
-from odyssey.sweeping.progress import Progress, tail
+from odyssey.sweeping.progress import Progress, counted, tail
 from odyssey.sweeping.record import Record, Submitted
 
 SLOWER = 1.3
@@ -62,6 +63,8 @@ class Sweep:
     ) -> None:
         self._executor, self._record, self._tell, self._pause = executor, record, tell, pause
         self._alive: dict[str, _Alive] = {}
+        self._refused = ""
+        """What was last said of jobs that are not taken now."""
         self.outcome = Outcome()
 
     @property
@@ -75,16 +78,29 @@ class Sweep:
             self._alive[job.key] = _Alive(Progress(job), self._record.journal(job.key))
 
     def hand_over(self, jobs: Iterable[Planned]) -> Iterator[Planned]:
-        """Submit as many as the executor takes now; returns an iterator over the others."""
+        """Submit as many as the executor takes now; returns an iterator over the others.
+
+        Raises OdysseyError if they are refused and there is nothing to wait for.
+        """
         waiting = iter(jobs)
         while room := max(0, self._executor.room(len(self._alive))):
             batch = list(islice(waiting, room))
             if not batch:
                 break
-            with held():  # a job that runs is one that the record knows
-                submitted = self._executor.submit(batch)
-                self._record.add(submitted)
-                self.take_up(submitted)
+            try:
+                with held():  # a job that runs is one that the record knows
+                    submitted = self._executor.submit(batch)
+                    self._record.add(submitted)
+                    self.take_up(submitted)
+            except OdysseyError as error:
+                if not self._alive:
+                    raise
+                # A limit on a user's jobs, say: there is room once some have ended.
+                if str(error) != self._refused:
+                    self._tell(f"{counted(len(batch), 'job')} to be tried again later: {error}")
+                self._refused = str(error)
+                return chain(batch, waiting)
+            self._refused = ""
             for job in submitted:
                 for domain in job.domains:
                     self._tell(self._alive[job.key].progress.line(domain, f"waiting in job {job.id}"))
@@ -95,6 +111,8 @@ class Sweep:
         waiting: Iterator[Planned] = iter(jobs)
         shortest, longest = self._executor.intervals
         pause = shortest
+        if self._alive:
+            self.look()  # what they have of this machine is not to be had twice
         while True:
             waiting = self.hand_over(waiting)
             if not self._alive:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,10 +20,15 @@ from odyssey.sweeping.journal import Event, Journal, under_way, unfinished
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
-LOCAL = "local"
-"""What submitit calls this machine."""
+EXECUTOR = "SUBMITIT_EXECUTOR"
+"""Where submitit says in which of the next two a job runs."""
+LOCAL, SLURM = "local", "slurm"
 STOPPED = os.EX_TEMPFAIL
 """Exit status of a job that was asked to end: its cells go on from their checkpoints."""
+
+NOTICE = 3600
+"""Seconds for which a job of SLURM's waits to be killed. One that ended by itself within a pre-emption's grace
+time would count as failed, and not be requeued; no site's grace is as long."""
 
 
 @dataclass
@@ -48,13 +54,15 @@ class Task:
         """Do the cells; returns how many have failed.
 
         A child that dies is told of as the failure of the cell that it was at, and a new one does the rest.
-        Ends the process with STOPPED after SIGTERM, which submitit does not take for a result.
+        After SIGTERM the process ends with STOPPED, which submitit does not take for a result, or is killed by SLURM.
         """
         signal.signal(signal.SIGTERM, self._end)
         journal = Journal(self.journal)
         while waiting := unfinished(self.domains, journal.all()):
             status = self._run(waiting)
             if self._asked:
+                if os.environ.get(EXECUTOR) == SLURM:
+                    time.sleep(NOTICE)
                 raise SystemExit(STOPPED)
             events = journal.all()
             left = unfinished(self.domains, events)
@@ -87,7 +95,7 @@ class Task:
             cwd=self.folder,
             env={**os.environ, **self.environment},
             # Ctrl-C in a terminal is for the sweep, which ends its jobs; SLURM is to see one group of processes.
-            start_new_session=os.environ.get("SUBMITIT_EXECUTOR") == LOCAL,
+            start_new_session=os.environ.get(EXECUTOR) == LOCAL,
             preexec_fn=_hear_only_this_one,
         )
         if self._asked:  # while there was no child yet

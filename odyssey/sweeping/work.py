@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 
-from odyssey import models
+from odyssey import models, processes
 from odyssey.allocation import is_lost_device, is_out_of_memory
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
@@ -30,7 +30,8 @@ def run(
     """Do all stages of these cells, cell by cell; returns the domains that failed.
 
     A cell that fails is told of and does not stop the others. What is finished is kept. `tell` takes a line when a
-    cell begins and one when it ends. Raises what ends the process: an interruption, and the loss of its GPU.
+    cell begins and one when it ends. Raises what ends the process: an interruption, the loss of its GPU, and
+    any failure of one of several processes.
     """
     settings.model(model)
     for domain in domains:
@@ -46,7 +47,8 @@ def run(
             _do(settings, layout, model, domain, watch)
         except Exception as error:
             why = reason(error)
-            lost = error if is_lost_device(error) else None
+            # Others of several processes wait for this one in the middle of the cell: all end, and begin anew.
+            lost = error if is_lost_device(error) or processes.count() > 1 else None
             failed.append(domain)
         event = Event(domain, "failed" if why else "done", seconds=round(seconds(), 1), why=why)
         tell(f"{cell(model, domain)}: {words(event)}")
