@@ -70,14 +70,16 @@ def _dealt(
 ) -> Iterator[np.ndarray]:
     """What `iter_nll` gives of each text, a round of batches at a time, one for each process."""
     _check(model, context)
-    scorer = fitting(_scorer(model), "windows")
     size = max(1, batch_tokens // context)
     batches = [(ids, batch) for ids in texts for batch in _batches(windows(len(ids), context), size)]
+    scorer = _scorer(model, most=max((_scored(batch) for _, batch in batches), default=0))
+    # Where each process holds a part of the weights, one cannot try a smaller batch by itself.
+    scorer = scorer if _is_divided(model) else fitting(scorer, "windows")
     for start in range(0, len(batches), processes.count()):
         processes.together()
         some = batches[start : start + processes.count()]
         own = [_score_batch(model, scorer, *some[k]) for k in processes.dealt(len(some))]
-        yield from processes.collected(own, [sum(map(_length, batch)) - len(batch) for _, batch in some])
+        yield from processes.collected(own, [_scored(batch) for _, batch in some])
 
 
 def iter_nll(
@@ -121,16 +123,19 @@ def _score_batch(model: PreTrainedModel, scorer: Scorer, ids: np.ndarray, batch:
         return scorer(x)
 
 
-def _scorer(model: PreTrainedModel) -> Scorer:
+def _scorer(model: PreTrainedModel, most: int = 0) -> Scorer:
     """NLL (B * (T - 1),) of x (B, T), row by row: each token but a row's first, given what stands before it there.
 
     Some positions' logits at a time, where the model's output layer alone makes them of its last hidden states,
-    which is tried. All of a batch's, where its code does more, as scaling or capping them.
+    which is tried. All of a batch's, where its code does more, as scaling or capping them. Where several processes
+    each hold a part of the weights, the layer is asked as often for each batch as for one of `most` tokens: else
+    some would wait for others' parts that never come.
     """
     import torch
     from torch.nn.functional import cross_entropy
 
     head, base = model.get_output_embeddings(), model.base_model
+    divided = _is_divided(model)
 
     def logits(x: torch.Tensor) -> torch.Tensor:
         found: torch.Tensor = model(input_ids=x, use_cache=False).logits  # (B, T, V)
@@ -152,6 +157,8 @@ def _scorer(model: PreTrainedModel) -> Scorer:
         # Written into one tensor: small ones that stay would lie where logits were, and the next would not fit there.
         for some in zip(nll.tensor_split(parts), h.tensor_split(parts), ids.tensor_split(parts), strict=True):
             some[0].copy_(cross_entropy(head(some[1]).float(), some[2], reduction="none"))
+        for _ in range(-(-most // rows) - parts if divided else 0):
+            head(h[:1])
         return nll.cpu().numpy()
 
     if model not in _in_parts:
@@ -164,6 +171,11 @@ def _scorer(model: PreTrainedModel) -> Scorer:
     return in_parts if _in_parts[model] else at_once
 
 
+def _is_divided(model: PreTrainedModel) -> bool:
+    """Whether each of several processes holds a part of the weights: DeepSpeed's, of ZeRO stage 3."""
+    return processes.count() > 1 and any(hasattr(weights, "ds_id") for weights in model.parameters())
+
+
 def _batches(spans: list[tuple[int, int]], size: int) -> Iterable[list[tuple[int, int]]]:
     """Windows of one length together; only the last can be shorter."""
     full = spans if not spans or len(spans) == 1 or _length(spans[-1]) == _length(spans[0]) else spans[:-1]
@@ -171,6 +183,11 @@ def _batches(spans: list[tuple[int, int]], size: int) -> Iterable[list[tuple[int
         yield full[k : k + size]
     if len(full) < len(spans):
         yield spans[-1:]
+
+
+def _scored(batch: list[tuple[int, int]]) -> int:
+    """How many tokens are scored in windows: of each, all but the first."""
+    return sum(map(_length, batch)) - len(batch)
 
 
 def _length(span: tuple[int, int]) -> int:

@@ -147,8 +147,7 @@ class _Run:
                 self._go_on(probe, probe_steps)
                 break
             except KeyboardInterrupt:
-                if self._whole and self._kept is not None:
-                    self._keep(self._kept)
+                if self._whole and self._kept is not None and self._keep(self._kept):
                     print(f"{self._label}: interrupted after step {self._step} of {self._total}, which is kept")
                 raise
             except (RuntimeError, MemoryError) as error:
@@ -178,11 +177,13 @@ class _Run:
 
     def _begin(self, found: Path | None) -> None:
         """Start the engine, from a checkpoint if one was found, and tell who watches what was before."""
+        log = read_json(found / _LOG) if found is not None else {}
+        if halved := log.get("halved"):
+            self._log.micro_batch_size = min(self._log.micro_batch_size, halved)
         with doing("starting DeepSpeed"):
             self._start()
         if found is not None:
             engine.load(self._engine, found)
-            log = read_json(found / _LOG)
             self._log.steps += (Step(*step) for step in log["steps"])
             self._log.points += (Point(step, tuple(values)) for step, values in log["points"])
             print(f"{self._label}: goes on after step {self._step} of {self._total}")
@@ -279,8 +280,11 @@ class _Run:
         self._updating = False
         return nll
 
-    def _keep(self, kept: Unfinished) -> None:
-        """Write a checkpoint. Without one training goes on all the same: an interruption would cost more, no result."""
+    def _keep(self, kept: Unfinished) -> bool:
+        """Write a checkpoint; returns whether there is one.
+
+        Without one training goes on all the same: an interruption would cost more, no result.
+        """
         try:
             with held():
                 kept.save(f"{self._step:09d}-{len(self._log.points):04d}", self._write)
@@ -290,10 +294,14 @@ class _Run:
             told = str(error).partition("\n")[0]
             print(f"{self._label}: no checkpoint could be written after step {self._step}: {told}", file=sys.stderr)
             kept.put_off()
+            return False
+        return True
 
     def _write(self, folder: Path) -> None:
         engine.save(self._engine, folder)
-        write_json(folder / _LOG, {"steps": self._log.steps, "points": self._log.points})
+        micro = self._log.micro_batch_size
+        halved = micro if micro < self._recipe.engine.micro_batch_size else None
+        write_json(folder / _LOG, {"steps": self._log.steps, "points": self._log.points, "halved": halved})
 
     def _halve(self) -> None:
         """Begin the step again, with half the micro-batch in a new engine that has the old one's state."""
@@ -304,7 +312,9 @@ class _Run:
             f"micro-batches of {self._log.micro_batch_size} from here on, in batches of the same size",
             file=sys.stderr,
         )
-        with tempfile.TemporaryDirectory() as folder:
+        # Beside the checkpoints, if there are any: the system's own place may be memory.
+        place = self._kept.folder if self._kept is not None else None
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=place) as folder:
             engine.save(self._engine, Path(folder))
             engine.end(self._engine)
             self._engine = None

@@ -28,7 +28,8 @@ class Unfinished:
     """
 
     def __init__(self, folder: Path, made_from: Mapping[str, Any], minutes: float) -> None:
-        self._folder = folder
+        self.folder = folder
+        """That they are in; what begins with a dot and ends in .tmp there is deleted when the run is begun again."""
         self._made_from = dict(made_from)
         self._seconds = 60 * minutes
         self._saved = time.monotonic()
@@ -51,7 +52,7 @@ class Unfinished:
         `place` says how far training is; of two it is the greater one, as text, that is newer.
         Each of several processes writes what it has of it.
         """
-        folder = self._folder / f"{_PREFIX}{place}"
+        folder = self.folder / f"{_PREFIX}{place}"
         if not processes.agreed(folder.exists):  # else it holds the same: nothing has been done since
             with new_folder(folder, self._made_from, by_all=True) as temporary:
                 write(temporary)
@@ -63,7 +64,7 @@ class Unfinished:
     def newest(self) -> Path | None:
         """The checkpoint to go on from, if there is one that holds."""
         name = processes.agreed(self._newest)
-        return None if name is None else self._folder / name
+        return None if name is None else self.folder / name
 
     def _newest(self) -> str | None:
         for folder in reversed(self._all()):
@@ -74,7 +75,7 @@ class Unfinished:
         return None
 
     def _all(self) -> list[Path]:
-        return sorted(self._folder.glob(f"{_PREFIX}*"))
+        return sorted(self.folder.glob(f"{_PREFIX}*"))
 
 
 @contextmanager

@@ -13,11 +13,12 @@ from odyssey.sections import Architecture, Recipe
 from odyssey.training import train
 
 
-def main(recipe: Recipe) -> None:
+def main(recipe: Recipe, width: int, logits: int) -> None:
+    scoring.CPU_LOGITS = logits
     torch.set_num_threads(1)
     processes.join()
     models.quieten()
-    shape = Architecture(layers=2, width=32, heads=2, context=32, vocabulary=300)
+    shape = Architecture(layers=2, width=width, heads=2, context=32, vocabulary=300)
     tokenizer = tokenization.train_tokenizer([f"row {k} of a frame" for k in range(200)], 300, 32)
     network = models.new_model(shape, tokenizer, 0).to(getattr(torch, recipe.precision))
     # The last batch of an epoch has five sequences, which two processes cannot share evenly.
@@ -29,7 +30,8 @@ def main(recipe: Recipe) -> None:
         return [float(scoring.token_nll(network, text, 32, 64).mean(dtype=float))]
 
     order = np.random.default_rng(1)
-    trained = train(network, blocks, recipe, 1e-2, 0, label="test", shuffle=order, probe=probe, probe_steps=(0, 5, 16))
+    rate = 0.32 / width
+    trained = train(network, blocks, recipe, rate, 0, label="test", shuffle=order, probe=probe, probe_steps=(0, 5, 16))
     weights = torch.cat([one.detach().float().flatten() for one in network.parameters()])
     print(
         json.dumps(
@@ -44,4 +46,4 @@ def main(recipe: Recipe) -> None:
 
 
 if __name__ == "__main__":
-    main(Recipe.model_validate_json(sys.argv[1]))
+    main(Recipe.model_validate_json(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

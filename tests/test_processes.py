@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 from conftest import ROOT
 from project import Project
 
 from odyssey import processes
+from odyssey.cli import main, together
 from odyssey.cli.together import LOST, _told
+from odyssey.scoring import CPU_LOGITS
 from odyssey.sections import Engine, Recipe
 from odyssey.store import read_manifest, sha256
 
@@ -86,13 +90,18 @@ def test_work_is_dealt_evenly_and_none_is_left(monkeypatch: pytest.MonkeyPatch, 
         ({0: LOST, 1: -signal.SIGKILL}, 137, "process 2 of 2 was ended by SIGKILL; "),
         ({0: -signal.SIGKILL, 1: LOST}, 137, "process 1 of 2 was ended by SIGKILL; "),
         ({0: -signal.SIGTERM, 1: os.EX_TEMPFAIL}, os.EX_TEMPFAIL, ""),
+        # The first did not hear that it was to end, and was killed for it later.
+        ({1: 3, 0: -signal.SIGKILL}, 3, "process 2 of 2:\nits own words"),
     ],
 )
 def test_it_is_told_which_one_failed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], statuses: dict[int, int], expected: int, told: str
 ) -> None:
     (tmp_path / "stderr.log").write_text("its own words\n")
-    files = {rank: SimpleNamespace(exitcode=code, error_file=tmp_path / "e") for rank, code in statuses.items()}
+    files = {
+        rank: SimpleNamespace(exitcode=code, error_file=tmp_path / "e", timestamp=30 * k)
+        for k, (rank, code) in enumerate(statuses.items())
+    }
     assert _told(files, 2) == expected
     assert capsys.readouterr().err.startswith(told)
     assert told or not capsys.readouterr().err
@@ -107,12 +116,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **more}
 
 
-def trained(recipe: Recipe, count: int) -> dict[str, Any]:
-    """What tests/distributed.py says, run by so many processes."""
+def trained(recipe: Recipe, count: int, width: int = 32, logits: int = CPU_LOGITS) -> dict[str, Any]:
+    """What tests/distributed.py says, run by so many processes; so many logits are scored at once."""
     command = ["torchrun", "--nproc-per-node", str(count), str(ROOT / "tests" / "distributed.py")]
-    done = subprocess.run(
-        [*command, recipe.model_dump_json()], env=environment(), capture_output=True, text=True, check=False
-    )
+    command += [recipe.model_dump_json(), str(width), str(logits)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
     found: dict[str, Any] = json.loads(line)
@@ -144,6 +152,17 @@ def test_two_processes_train_and_score_as_one(change: dict[str, Any]) -> None:
     apart = np.linalg.norm(np.subtract(two["weights"], one["weights"]))
     assert apart < 2e-3 * np.linalg.norm(one["weights"])
     assert two["nll"] != one["nll"]  # else it was not two that did it
+
+
+@pytest.mark.slow
+def test_batches_of_unequal_size_are_scored_by_processes_that_share_the_weights() -> None:
+    """Of a model wide enough for DeepSpeed to divide its output layer, which is asked several times for a batch."""
+    engine = PLAIN.model_copy(update={"zero_stage": 3, "offload_optimizer": True, "offload_parameters": True})
+    recipe = RECIPE.model_copy(update={"engine": engine, "epochs": 1})
+    one, two = (trained(recipe, count, width=512, logits=5_000) for count in (1, 2))
+    assert two["before"] == one["before"]
+    assert two["points"] == pytest.approx(one["points"], rel=1e-4)
+    assert len(two["points"]) == 2
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +287,73 @@ def test_where_one_is_killed_the_others_end_and_say_so(copy: Project) -> None:
     assert "Traceback" not in said
     said = copy.run("odyssey", "adapt", "--model", "two", "--domain", "jinja2", "--processes", "2")
     assert "two on jinja2: goes on after step" in said
+
+
+def children(pid: int) -> set[int]:
+    """Processes that one has started, by their ids."""
+    return {int(k) for k in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def gone(pids: set[int], seconds: float = 60) -> bool:
+    """Whether these end in time; one that has ended and waits to be asked how has no words."""
+    deadline = time.monotonic() + seconds
+    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them(copy: Project) -> None:
+    process = started(copy)
+    own = {worker(process, 0), worker(process, 1)}
+    process.kill()
+    process.communicate()
+    assert gone(own)
+    said = copy.run("odyssey", "adapt", "--model", "two", "--domain", "jinja2", "--processes", "2")
+    assert "two on jinja2: goes on after step" in said
+    (copy.folder / "data" / "smoke" / "adapt" / "two" / "jinja2").rename(copy.folder / "done, parent killed")
+
+
+@pytest.mark.slow
+def test_a_second_request_to_end_is_heeded_at_once(copy: Project) -> None:
+    process = started(copy)
+    own = {worker(process, 0), worker(process, 1)}
+    os.kill(worker(process, 1), signal.SIGSTOP)  # so that it never comes to where all end
+    process.send_signal(signal.SIGTERM)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == os.EX_TEMPFAIL, said
+    assert "Traceback" not in said
+    assert gone(own)
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_is_ignored_under_nohup(copy: Project) -> None:
+    shutil.rmtree(copy.folder / "data" / "smoke" / "unfinished", ignore_errors=True)
+    command = ["nohup", "odyssey", "adapt", "--model", "two", "--domain", "jinja2", "--processes", "2"]
+    with subprocess.Popen(
+        command, cwd=copy.folder, env=copy.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while len(children(process.pid)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(signal.SIGHUP)
+        said = process.communicate(timeout=240)[0]
+    assert process.returncode == 0, said
+    (copy.folder / "data" / "smoke" / "adapt" / "two" / "jinja2").rename(copy.folder / "done, nohup")
+
+
+def test_there_is_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "_gpus", lambda: 2)
+    monkeypatch.setattr(together, "launch", lambda count, _: pytest.fail(f"started {count}"))
+    said = CliRunner().invoke(main, ["--params", str(ROOT / "params.yaml"), "adapt", "--processes", "4"])
+    assert said.exit_code == 2
+    assert "--processes 4: each has a GPU of its own, and there are 2" in said.stderr
 
 
 @pytest.mark.slow

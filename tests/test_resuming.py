@@ -195,6 +195,11 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
         trained, _ = run(checkpoint, recipe({}), kept=kept)
     assert len(trained.steps) == 10
     assert "test: no checkpoint could be written after step 1: [Errno 28] No space left" in capsys.readouterr().err
+    with pytest.raises(KeyboardInterrupt), unfinished(tmp_path / "kept", {}, math.inf) as kept:
+        run(checkpoint, recipe({}), kept=kept, watched_by=Signalled(3))
+    said = capsys.readouterr()
+    assert "no checkpoint could be written after step 3" in said.err
+    assert "is kept" not in said.out
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -232,6 +237,29 @@ def test_a_batch_that_does_not_fit_is_made_of_smaller_ones(
     x = torch.from_numpy(DATA)
     with torch.inference_mode():
         torch.testing.assert_close(other(x).logits, network(x).logits, rtol=30 * tolerance, atol=30 * tolerance)
+
+
+def test_what_goes_on_after_memory_was_short_has_the_smaller_micro_batches(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, tried = training._loss, []
+
+    def crowded(engine: Any, x: torch.Tensor) -> torch.Tensor:
+        tried.append(len(x))
+        if len(tried) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return usual(engine, x)
+
+    monkeypatch.setattr(training, "_loss", crowded)
+    expected, network = run(checkpoint, recipe({}))
+    assert expected.micro_batch_size == 2
+    tried.clear()
+    with pytest.raises(KeyboardInterrupt), unfinished(tmp_path / "kept", {}, math.inf) as kept:
+        run(checkpoint, recipe({}), kept=kept, watched_by=Signalled(4))
+    with unfinished(tmp_path / "kept", {}, math.inf) as kept:
+        again, other = run(checkpoint, recipe({}), kept=kept)
+    assert again == expected
+    assert same(network, other)
 
 
 def test_memory_that_does_not_hold_one_sequence_is_an_end(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
