@@ -217,8 +217,15 @@ def test_deepspeeds_launcher_does_as_well(copy: Project) -> None:
     assert read_manifest(copy.folder / "data" / "smoke" / "adapt" / "two" / "click")["how"]["processes"] == 2
 
 
+def forget(copy: Project) -> None:
+    """Remove a cell and what is there of its training."""
+    for place in ("adapt/two/jinja2", "unfinished"):
+        shutil.rmtree(copy.folder / "data" / "smoke" / place, ignore_errors=True)
+
+
 def started(copy: Project) -> subprocess.Popen[str]:
-    """`odyssey adapt` by two processes, once there is a checkpoint to go on from."""
+    """`odyssey adapt` by two processes, from nothing, once there is a checkpoint to go on from."""
+    forget(copy)
     command = ["odyssey", "adapt", "--model", "two", "--domain", "jinja2", "--processes", "2"]
     process = subprocess.Popen(
         command,
@@ -264,7 +271,6 @@ def test_a_request_to_end_is_heeded_by_all_at_once(copy: Project, to: str) -> No
     assert "Traceback" not in said
     said = copy.run("odyssey", "adapt", "--model", "two", "--domain", "jinja2", "--processes", "2")
     assert "two on jinja2: goes on after step" in said
-    (copy.folder / "data" / "smoke" / "adapt" / "two" / "jinja2").rename(copy.folder / f"done, {to}")
 
 
 def listening(pids: set[int]) -> set[str]:
@@ -313,7 +319,6 @@ def test_processes_end_with_the_one_that_started_them(copy: Project) -> None:
     assert gone(own)
     said = copy.run("odyssey", "adapt", "--model", "two", "--domain", "jinja2", "--processes", "2")
     assert "two on jinja2: goes on after step" in said
-    (copy.folder / "data" / "smoke" / "adapt" / "two" / "jinja2").rename(copy.folder / "done, parent killed")
 
 
 @pytest.mark.slow
@@ -332,7 +337,7 @@ def test_a_second_request_to_end_is_heeded_at_once(copy: Project) -> None:
 
 @pytest.mark.slow
 def test_a_closed_terminal_is_ignored_under_nohup(copy: Project) -> None:
-    shutil.rmtree(copy.folder / "data" / "smoke" / "unfinished", ignore_errors=True)
+    forget(copy)
     command = ["nohup", "odyssey", "adapt", "--model", "two", "--domain", "jinja2", "--processes", "2"]
     with subprocess.Popen(
         command, cwd=copy.folder, env=copy.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -345,7 +350,6 @@ def test_a_closed_terminal_is_ignored_under_nohup(copy: Project) -> None:
         process.send_signal(signal.SIGHUP)
         said = process.communicate(timeout=240)[0]
     assert process.returncode == 0, said
-    (copy.folder / "data" / "smoke" / "adapt" / "two" / "jinja2").rename(copy.folder / "done, nohup")
 
 
 def test_there_is_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
