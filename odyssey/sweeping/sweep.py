@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +52,23 @@ class _Alive:
     """Whether it had ended when it was last looked at: its last words may have been on their way then."""
 
 
+class _Line:
+    """Jobs that wait to be submitted; those that were refused come first again."""
+
+    def __init__(self, jobs: Iterable[Planned]) -> None:
+        self._refused: deque[Planned] = deque()
+        self._others = iter(jobs)
+
+    def __iter__(self) -> Iterator[Planned]:
+        return self
+
+    def __next__(self) -> Planned:
+        return self._refused.popleft() if self._refused else next(self._others)
+
+    def put_back(self, jobs: Sequence[Planned]) -> None:
+        self._refused.extendleft(reversed(jobs))
+
+
 class Sweep:
     """Jobs in work. `tell` takes each line."""
 
@@ -82,7 +100,7 @@ class Sweep:
 
         Raises OdysseyError if they are refused and there is nothing to wait for.
         """
-        waiting = iter(jobs)
+        waiting = jobs if isinstance(jobs, _Line) else _Line(jobs)
         while room := max(0, self._executor.room(len(self._alive))):
             batch = list(islice(waiting, room))
             if not batch:
@@ -99,7 +117,8 @@ class Sweep:
                 if str(error) != self._refused:
                     self._tell(f"{counted(len(batch), 'job')} to be tried again later: {error}")
                 self._refused = str(error)
-                return chain(batch, waiting)
+                waiting.put_back(batch)
+                break
             self._refused = ""
             for job in submitted:
                 for domain in job.domains:
@@ -108,7 +127,7 @@ class Sweep:
 
     def run(self, jobs: Iterable[Planned] = ()) -> Outcome:
         """Have all of these done, and wait for those that were taken up."""
-        waiting: Iterator[Planned] = iter(jobs)
+        waiting: Iterator[Planned] = _Line(jobs)
         shortest, longest = self._executor.intervals
         pause = shortest
         if self._alive:
