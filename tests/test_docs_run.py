@@ -91,7 +91,8 @@ def done() -> set[str]:
 @pytest.mark.parametrize("file", docs.FILES)
 def test_the_commands_of_a_document_run(copy: Project, done: set[str], file: str) -> None:
     place = ""
-    # How the cache is shared, which one document chooses for its machine, is not the next one's: a plan counts it.
+    # How DVC keeps its copies, which one document chooses for its reader, is not the next one's: a plan counts it.
+    shutil.copy(docs.ROOT / ".dvc" / "config", copy.folder / ".dvc" / "config")
     (copy.folder / ".dvc" / "config.local").unlink(missing_ok=True)
     if copy.changed():
         copy.commit("--all")
