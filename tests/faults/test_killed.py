@@ -39,7 +39,9 @@ def test_kill(study: Study, row: Row, stage: str) -> None:
         status, said = study.run(stage, count_steps)
         assert "Traceback" not in said, said
         after = study.whole(stage)
-        assert {path: after[path] for path in whole} == whole, "a finished cell was made again"
+        # The report is drawn whenever it is asked for, also where it was killed between that and its end.
+        if stage != "report":
+            assert {path: after[path] for path in whole} == whole, "a finished cell was made again"
         row.tries += 1
         row.survived += status == 0
         row.equal += study.same(stage)
