@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from odyssey import processes
-from odyssey.allocation import keep_freed_memory
+from odyssey.allocation import is_out_of_memory, keep_freed_memory
 from odyssey.corpora import hub
 from odyssey.errors import OdysseyError
 from odyssey.layout import PUBLISHED
@@ -92,8 +92,8 @@ def load(
 
 def _load(name: str | Path, folder: Path, precision: Precision, on_gpu: bool) -> Loaded:
     quieten()
+    _check_indices(folder)
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = {"local_files_only": True, "trust_remote_code": False}
@@ -106,8 +106,10 @@ def _load(name: str | Path, folder: Path, precision: Precision, on_gpu: bool) ->
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        first = str(error).strip().partition("\n")[0]
+    except Exception as error:  # whatever a damaged or foreign checkpoint makes four libraries raise
+        if is_out_of_memory(error):
+            raise
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
         raise OdysseyError(
             f"model '{name}' cannot be loaded: {first}; check the name, or delete the folder and make it again"
         ) from None
@@ -123,6 +125,16 @@ def _load(name: str | Path, folder: Path, precision: Precision, on_gpu: bool) ->
         return model.eval().to("cuda" if on_gpu else "cpu"), tokenizer
     keep_freed_memory()
     return model.eval(), tokenizer
+
+
+def _check_indices(folder: Path) -> None:
+    """Raises OdysseyError for a list of weights that names others than safetensors of the folder itself."""
+    for path in sorted(folder.glob("*.safetensors.index.json")):
+        index = read_json(path)
+        places = index.get("weight_map") if isinstance(index, dict) else None
+        for place in places.values() if isinstance(places, dict) else [None]:
+            if not isinstance(place, str) or place != Path(place).name or not place.endswith(".safetensors"):
+                raise OdysseyError(f"{path}: {place!r} is no safetensors file beside it; fetch the checkpoint again")
 
 
 def _checkpoint_folder(name: str | Path, revision: str | None) -> Path:

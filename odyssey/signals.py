@@ -16,7 +16,8 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def held() -> Iterator[None]:
     """Let the first signal that would end the command wait until the block is done; a second one acts at once.
 
-    Only Python's main thread is told of signals; elsewhere nothing is done.
+    Of one such block in another, what the inner one held goes to the outer one. Only Python's main thread
+    is told of signals; elsewhere nothing is done.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -28,7 +29,8 @@ def held() -> Iterator[None]:
         came.append(number)
         if len(came) > 1:
             release()
-            signal.raise_signal(number)
+            for each in came:  # a block around this one has to count them, too
+                signal.raise_signal(each)
 
     def release() -> None:
         for number, handler in before.items():

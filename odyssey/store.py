@@ -105,7 +105,10 @@ def _written(folder: Path, made_from: dict[str, Any], how: dict[str, Any] | None
     temporary = folder.with_name(f".{folder.name}.{process}.tmp")
     if processes.is_first():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        own = re.compile(re.escape(f".{folder.name}.") + r"\d+\.tmp")
+        for left in list(folder.parent.iterdir()):  # of a process that was killed while it wrote
+            if own.fullmatch(left.name) and not _is_being_written(left):
+                shutil.rmtree(left)
         temporary.mkdir()
     if by_all:
         processes.meet()
@@ -143,7 +146,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     manifest = read_json(path)
     own = manifest.pop(_OWN, None) if isinstance(manifest, dict) else None
-    if own is None or own != digest(manifest):
+    if own is None or own != digest(manifest) or not {"made_from", "files"} <= manifest.keys():
         raise OdysseyError(f"{path}: damaged; delete {folder} and run its stage again")
     return dict(manifest)
 

@@ -99,7 +99,7 @@ def train(
     once that many steps are done, for each of `probe_steps`, 0 included; what it returns is in the
     result. `watched_by` is told of all. `kept` gets a checkpoint now and then, and when a signal
     ends the run between two steps: called again with the same, training goes on from there, and what
-    comes out is the same bit for bit.
+    comes out is the same bit for bit. After the last step signals are held until `kept` is left.
 
     A batch that does not fit the memory is done again in micro-batches of half the size, and so are
     all after it: the same step up to rounding. Not so where several processes train together: there each has its
@@ -145,6 +145,8 @@ class _Run:
         while True:
             try:
                 self._go_on(probe, probe_steps)
+                if self._kept is not None:
+                    self._kept.hold()
                 break
             except KeyboardInterrupt:
                 if self._whole and self._kept is not None and self._keep(self._kept):

@@ -6,7 +6,7 @@ import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from odyssey import processes
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.sections import Recipe
+from odyssey.signals import held
 from odyssey.store import is_current, new_folder
 
 _LOCK = "lock"
@@ -33,6 +34,8 @@ class Unfinished:
         self._made_from = dict(made_from)
         self._seconds = 60 * minutes
         self._saved = time.monotonic()
+        self.at_the_end = ExitStack()
+        """What is let go of when the run is over."""
 
     def due(self) -> bool:
         """Whether the last one, or the start, is so long ago that one is to be written."""
@@ -45,6 +48,10 @@ class Unfinished:
     def put_off(self) -> None:
         """Have the next one due when it would be if one was written now."""
         self._saved = time.monotonic()
+
+    def hold(self) -> None:
+        """Have signals that would end the command wait until the run is over: no checkpoint is written any more."""
+        self.at_the_end.enter_context(held())
 
     def save(self, place: str, write: Callable[[Path], object]) -> None:
         """Have `write` fill a checkpoint's folder, then delete the older ones; a failed one leaves them.
@@ -83,25 +90,30 @@ def unfinished(folder: Path, made_from: Mapping[str, Any], minutes: float) -> It
     """A run's checkpoints in `folder`, one every so many minutes, for as long as the block lasts.
 
     They are deleted once the block is done; they stay if it ends by an exception.
-    Raises OdysseyError if another process trains the same.
+    Raises OdysseyError if another process trains the same, or if the file system cannot tell.
     """
-    if not processes.is_first():
-        yield Unfinished(folder, made_from, minutes)
-        return
+    state = Unfinished(folder, made_from, minutes)
+    with state.at_the_end, _alone(folder) if processes.is_first() else nullcontext():
+        try:
+            yield state
+        except BaseException:
+            if processes.is_first() and not state.begun():
+                shutil.rmtree(folder)
+            raise
+        if processes.is_first():
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Have a run's folder, without what a process left there that was killed while it wrote."""
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder) as alone:
         if not alone:
             raise OdysseyError(f"{folder}: another process trains this now; wait until it is done, or end it")
-        for left in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+        for left in folder.glob(".*.tmp"):
             shutil.rmtree(left)
-        state = Unfinished(folder, made_from, minutes)
-        try:
-            yield state
-        except BaseException:
-            if not state.begun():
-                shutil.rmtree(folder)
-            raise
-        shutil.rmtree(folder)
+        yield
 
 
 @contextmanager
@@ -110,8 +122,13 @@ def _locked(folder: Path) -> Iterator[bool]:
     with (folder / _LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             yield False
+        except OSError as error:  # Lustre and some NFS, as they are mounted at times
+            raise OdysseyError(
+                f"{folder}: files cannot be locked there ({error.strerror}), so two processes could train the same; "
+                "have the file system mounted with locks (Lustre: flock), or give a folder elsewhere by --data"
+            ) from None
         else:
             yield True
 

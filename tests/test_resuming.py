@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import math
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,11 +22,12 @@ from transformers import PreTrainedModel
 from odyssey import engine, models, scoring, tokenization, training
 from odyssey.allocation import fitting
 from odyssey.errors import OdysseyError
+from odyssey.layout import Layout
 from odyssey.science.cost import resumable
 from odyssey.sections import Architecture, Engine, Recipe
 from odyssey.signals import held
 from odyssey.training import Trained, train
-from odyssey.unfinished import Unfinished, unfinished
+from odyssey.unfinished import Unfinished, discard, unfinished
 from odyssey.watching import Unwatched
 
 DATA = np.random.default_rng(0).integers(0, 250, size=(18, 16))
@@ -105,7 +108,7 @@ def test_what_goes_on_comes_out_bit_for_bit(
     how = recipe(change, precision)
     expected, network = run(checkpoint, how)
     assert len(expected.steps) == 10
-    for after in (3, 4, 7):
+    for after in (3, 4, 7, 10):
         with pytest.raises(KeyboardInterrupt), unfinished(tmp_path / "kept", {"a": 1}, math.inf) as kept:
             run(checkpoint, how, kept=kept, watched_by=Signalled(after))
         assert f"test: interrupted after step {after} of 10, which is kept" in capsys.readouterr().out
@@ -118,6 +121,32 @@ def test_what_goes_on_comes_out_bit_for_bit(
         assert same(network, other)
         assert watcher.told == list(range(1, 11))
         assert not (tmp_path / "kept").exists()
+
+
+def test_after_the_last_step_a_signal_waits_for_the_result(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No checkpoint comes after it: what is left to do is less than all since the last one."""
+    expected, network = run(checkpoint, recipe({}))
+    usual = engine.end
+    placed: list[tuple[Trained, PreTrainedModel]] = []
+
+    def end(engine: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        usual(engine)
+
+    def interrupted() -> None:
+        with unfinished(tmp_path / "kept", {}, math.inf) as kept:
+            placed.append(run(checkpoint, recipe({}), kept=kept))
+
+    monkeypatch.setattr(engine, "end", end)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    ((trained, other),) = placed
+    assert trained == expected
+    assert same(network, other)
+    assert not (tmp_path / "kept").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_checkpoint_comes_when_it_is_due_and_the_newest_stays(checkpoint: Path, tmp_path: Path) -> None:
@@ -176,6 +205,24 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     with unfinished(tmp_path / "kept", {}, 1), pytest.raises(OdysseyError, match="another process trains this now"):
         unfinished(tmp_path / "kept", {}, 1).__enter__()
     assert not (tmp_path / "kept").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Not taken for another process; and what such a one may be writing is left alone."""
+    layout = Layout(tmp_path)
+    place = layout.unfinished("adapt", "tiny", "click")
+    place.mkdir(parents=True)
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(OdysseyError, match="files cannot be locked there"):
+        unfinished(tmp_path / "kept", {}, 1).__enter__()
+    with pytest.raises(OdysseyError, match="files cannot be locked there"):
+        discard(layout, "adapt")
+    assert place.exists()
 
 
 def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path: Path) -> None:
@@ -344,6 +391,15 @@ def test_a_second_signal_does_not_wait() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted(1)
     assert reached == [0, 0]
+
+    def within() -> None:
+        with held():
+            interrupted(2)
+            reached.append(9)
+
+    with pytest.raises(KeyboardInterrupt):
+        within()
+    assert reached == [0, 0, 0]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -225,6 +225,35 @@ def test_bad_models_are_refused_by_name(copy: Path, tmp_path: Path) -> None:
         models.load(copy)
 
 
+@pytest.mark.parametrize(
+    "config", [{"n_head": "x"}, {"dtype": "os.system"}, {"vocab_size": None}, [], {"model_type": ["gpt2"]}]
+)
+def test_a_strange_configuration_is_refused_by_name(copy: Path, config: Any) -> None:
+    usual = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**usual, **config} if config else config))
+    with pytest.raises(OdysseyError, match=f"model '{copy}' cannot be loaded"):
+        models.load(copy)
+
+
+@pytest.mark.parametrize("place", ["evil.bin", "../outside/model.safetensors", "/etc/model.safetensors", 1, None])
+def test_a_list_of_weights_leads_to_safetensors_of_the_folder_only(copy: Path, place: object) -> None:
+    from safetensors.torch import load_file
+
+    names = load_file(copy / "model.safetensors")
+    index = copy / "model.safetensors.index.json"
+    (copy / "model.safetensors").rename(copy / "model-00001-of-00001.safetensors")
+
+    def listed(place: object) -> str:
+        return json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, place)})
+
+    index.write_text(listed("model-00001-of-00001.safetensors"))
+    models.load(copy)
+    for content in (listed(place), json.dumps({"weight_map": place}), json.dumps([place])):
+        index.write_text(content)
+        with pytest.raises(OdysseyError, match="is no safetensors file beside it"):
+            models.load(copy)
+
+
 def test_bad_text_and_context_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     text = tmp_path / "rows.txt"
     text.write_text("The value\n")

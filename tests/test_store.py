@@ -97,6 +97,27 @@ def test_prune_leaves_what_is_being_written(tmp_path: Path, capsys: pytest.Captu
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_killed_process_left_of_a_folder_goes_when_it_is_made(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        others = [f".cell.{process.pid}.tmp", ".cell.a.123.tmp", "cell.123.tmp"]
+        for name in (*others, f".cell.{os.getpid()}.tmp"):
+            (tmp_path / name).mkdir()
+        with new_folder(tmp_path / "cell", {}):
+            pass
+        assert {path.name for path in tmp_path.iterdir()} == {"cell", *others}
+        process.kill()
+    with new_folder(tmp_path / "cell", {}):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"cell", *others[1:]}
+
+
+@pytest.mark.parametrize("manifest", [{"made_from": {}}, {"files": {}}])
+def test_a_manifest_that_lacks_something_is_damaged(tmp_path: Path, manifest: dict[str, object]) -> None:
+    write_json(tmp_path / "manifest.json", {**manifest, "sha256": digest(manifest)})
+    with pytest.raises(OdysseyError, match="damaged"):
+        check_folder(tmp_path, "adapt")
+
+
 def test_prune_clears_what_is_not_wanted(tmp_path: Path) -> None:
     for name in ("a", "b", ".c.123.tmp"):
         (tmp_path / name).mkdir()

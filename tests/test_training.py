@@ -352,6 +352,18 @@ def test_a_domain_too_small_is_named(study: Settings, made: Layout, tmp_path: Pa
         adapt.run(study, copy, model=model, domain=domain)
 
 
+def test_a_split_of_a_single_token_is_named(study: Settings, made: Layout, tmp_path: Path) -> None:
+    (model,) = study.models
+    domain = next(iter(study.domains))
+    copy = Layout(Path(shutil.copytree(made.data, tmp_path / "copy")))
+    with new_folder(copy.corpus(domain), {}) as folder:
+        for split in ("train", "test"):
+            shutil.copy(made.split(domain, split), folder)
+        write_rows(folder / "valid.parquet", [Row("a#0", "a", "a")])
+    with pytest.raises(OdysseyError, match=rf"domain '{domain}': too few tokens to score in valid \(1\)"):
+        adapt.run(study, copy, model=model, domain=domain)
+
+
 def test_errors_reach_the_terminal_as_one_line(tmp_path: Path) -> None:
     options = ["--params", str(ROOT / "params.yaml"), "--data", str(tmp_path)]
     result = CliRunner().invoke(main, [*options, "adapt", "--model", "tiny"])

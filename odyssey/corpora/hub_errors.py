@@ -69,7 +69,7 @@ def _endpoint() -> str:
     """The hub's address, without a user and password in it."""
     from huggingface_hub import constants
 
-    return re.sub(r"(?<=://)[^/@]+@", "", constants.ENDPOINT)
+    return re.sub(r"(?<=://).*@", "", constants.ENDPOINT)  # a password may have any character in it
 
 
 def _explain_hub(asked: Asked, error: Exception) -> str | None:

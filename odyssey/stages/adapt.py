@@ -16,7 +16,6 @@ from odyssey.processes import count
 from odyssey.provenance import code_digest, versions
 from odyssey.science.windows import blocks
 from odyssey.settings import Settings
-from odyssey.signals import held
 from odyssey.stages.cells import chosen_models, missing_cells, split_digests
 from odyssey.store import check_folder, new_folder, write_csv
 from odyssey.unfinished import Unfinished, discard, resumable
@@ -76,7 +75,7 @@ def _run_model(settings: Settings, layout: Layout, model: str, domain: str | Non
             adapted, curves, trained = _adapt(settings, layout, model, name, watched_by, kept)
             engine = {**recipe.engine.model_dump(), "micro_batch_size": trained.micro_batch_size}
             how = {"engine": engine, "processes": count(), "batch_tokens": settings.evaluate.batch_tokens}
-            with held(), new_folder(folder, origin, how) as temporary:
+            with new_folder(folder, origin, how) as temporary:
                 models.save(*adapted, temporary)
                 write_csv(temporary / "curves.csv", ("step", "tokens", "fraction", *CURVES), curves)
                 write_csv(temporary / "loss.csv", trained.steps[0]._fields, trained.steps)
@@ -101,6 +100,9 @@ def _adapt(
     del texts, start, watched  # large domains have gigabytes of text
     if not len(data):
         raise OdysseyError(f"domain '{domain}': its train split is shorter than one context of {context} tokens")
+    for name, own in ids.items():
+        if len(own) < 2:
+            raise OdysseyError(f"domain '{domain}': too few tokens to score in {name} ({len(own)}); give it more texts")
     steps = n_steps(len(data), recipe)
     points = np.linspace(0, steps, recipe.curve_points).round().astype(int).tolist()
 

@@ -18,7 +18,6 @@ from odyssey.science.splits import generator
 from odyssey.science.windows import blocks
 from odyssey.sections import PublishedModel, Recipe, TrainedModel
 from odyssey.settings import Settings
-from odyssey.signals import held
 from odyssey.store import check_file, missing, new_folder, prune, write_csv
 from odyssey.unfinished import Unfinished, discard, resumable
 
@@ -44,7 +43,7 @@ def run(settings: Settings, layout: Layout, *, model: str | None = None) -> None
             made, trained = _train(name, chosen, recipe, settings, layout, kept)
             engine = {**recipe.engine.model_dump(), "micro_batch_size": trained.micro_batch_size}
             how = {"engine": engine, "processes": count()}
-            with held(), new_folder(folder, origin, how) as temporary:
+            with new_folder(folder, origin, how) as temporary:
                 models.save(*made, temporary)
                 write_csv(temporary / "loss.csv", trained.steps[0]._fields, trained.steps)
     discard(layout, "pretrain", *([model] if model is not None else []))
