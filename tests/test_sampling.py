@@ -203,6 +203,13 @@ def test_a_users_texts_leave_all_other_corpora_as_they_are(
     assert "0 of 6 corpora" in capsys.readouterr().out
 
 
+def test_a_source_of_documents_leaves_nothing_of_one_that_was_drawn(smoke_settings: Settings, tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    (layout.sample / ".source-0123456789ab.partial").mkdir(parents=True)
+    sample.run(smoke_settings, layout)
+    assert not list(layout.sample.glob(".*"))
+
+
 def test_a_domain_without_text_is_refused(smoke_settings: Settings, tmp_path: Path) -> None:
     name = next(iter(smoke_settings.domains))
     strict = smoke_settings.sample.model_copy(update={"min_document_words": 10**6})
