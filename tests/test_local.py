@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from odyssey.corpora import local
-from odyssey.corpora.local import file_kind, files, iter_lines, iter_records, read_documents
+from odyssey.corpora.local import file_kind, files, iter_lines, iter_records, read_documents, text_batches
 from odyssey.errors import OdysseyError
 
 # Any characters but halves of surrogate pairs; many line ends, quotes, NULs and marks among them.
@@ -307,3 +308,119 @@ def test_links_to_nowhere_and_unreadable_names_are_not_passed_over(tmp_path: Pat
         pytest.skip("this file system has names in UTF-8 only")
     with pytest.raises(OdysseyError, match=r"file name '\\udcff\.txt' is not UTF-8; rename the file"):
         read(tmp_path)
+
+
+def test_links_out_of_a_folder_are_refused_and_those_within_it_are_read(tmp_path: Path) -> None:
+    """Else any file of this machine could come into samples, which are shared."""
+    folder = tmp_path / "texts" / "own"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("own")
+    (folder / "b.txt").symlink_to("a.txt")
+    (tmp_path / "linked").symlink_to(folder)
+    assert read(folder) == read(tmp_path / "linked") == {"a.txt:1": "own", "b.txt:1": "own"}
+    (tmp_path / "secret.txt").write_text("secret")
+    (folder / "c.txt").symlink_to("../../secret.txt")
+    for path in (folder, tmp_path / "linked"):
+        with pytest.raises(OdysseyError, match=r"c\.txt: a link to a file outside of .*; copy the file there, or give"):
+            files(path)
+    assert read(folder / "c.txt") == {"c.txt:1": "secret"}  # asked for by its name
+    (folder / "c.txt").unlink()
+    (folder / "c.txt").symlink_to("../../gone.txt")
+    with pytest.raises(OdysseyError, match=r"c\.txt: no such file"):
+        read(folder)
+
+
+def test_names_of_files_that_are_left_out_do_nothing_to_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "\x1b]0;owned\x07.pdf").touch()
+    with pytest.raises(OdysseyError, match=r"only \\x1b\]0;owned\\x07\.pdf; give"):
+        read(tmp_path)
+    (tmp_path / "a.txt").write_text("text")
+    capsys.readouterr()
+    read(tmp_path)
+    note = capsys.readouterr().err.removesuffix("\n")
+    assert note.isprintable()
+    assert note.endswith(r"\x1b]0;owned\x07.pdf")
+
+
+# --- records without an end
+
+
+@pytest.fixture
+def _short_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record may have 1 MiB."""
+    monkeypatch.setattr(local, "_RECORD", 1 << 20)
+    monkeypatch.setattr(local, "_BUFFER", 1 << 12)
+
+
+ENDLESS = b"x" * (3 << 20)
+SHORT = b"ab\n" * (1 << 19)
+
+
+@pytest.mark.usefixtures("_short_records")
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.jsonl", b'{"text": "a"}\n' + ENDLESS, r"line 2: .* MiB; write each document on a line of its own"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n\n' + ENDLESS), r"line 3: .* MiB; write each document on"),
+        ("a.json.zst", zstd(ENDLESS), r"line 1: .* MiB; write each document on a line of its own"),
+        ("a.csv.gz", gzip.compress(b"text\na\n" + ENDLESS), r"line 3: .* MiB; write each document on a line"),
+        ("a.csv", b'text\na\n"' + SHORT, r"line 349528: .* MiB; close its quotes, or cut it into several records"),
+        ("a.txt.zst", zstd(ENDLESS), r"line 1: .* MiB; write each document on a line of its own"),
+        ("a.txt.gz", gzip.compress(b"one\n\n" + SHORT), r"line 349528: .* MiB; put blank lines between the documents"),
+        ("a.parquet", parquet_table(["a", ENDLESS.decode()]), r"row 2: .* MiB; cut it into several rows"),
+        ("b.parquet", FORMATS["k.parquet"](["a"] * 9 + [ENDLESS.decode()]), r"row 10: .* MiB; cut it into several"),
+    ],
+)
+def test_a_record_without_an_end_is_refused_before_it_takes_all_memory(
+    tmp_path: Path, name: str, content: bytes, problem: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(OdysseyError, match=problem) as caught:
+        read(tmp_path / name)
+    assert str(caught.value).startswith(f"{tmp_path / name}, ")
+    assert "a document of more than 1 MiB" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("_short_records")
+def test_a_text_file_that_is_a_document_is_bounded_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "b.txt").write_bytes(SHORT)
+    with pytest.raises(OdysseyError, match=r"b\.txt, line 349526: .* 1 MiB; cut it into several files"):
+        read(tmp_path)
+
+
+@pytest.mark.usefixtures("_short_records")
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_limit_is_of_each_record_and_not_of_a_file(tmp_path: Path, name: str) -> None:
+    texts = [f"{k}{'x' * 900_000}" for k in range(4)] + ["a\n" * 300_000] * 2
+    (tmp_path / name).write_bytes(FORMATS[name](texts))
+    assert list(read(tmp_path / name).values()) == texts
+
+
+@pytest.mark.usefixtures("_short_records")
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        (pyarrow.string(), {}),
+        (pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), {}),
+        (pyarrow.string(), {"use_dictionary": False, "compression": "zstd"}),
+        (pyarrow.string(), {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}}),
+    ],
+    ids=["dictionary pages", "dictionary", "compressed", "prefixes"],
+)
+def test_a_text_of_many_rows_of_parquet_is_not_held_for_each(
+    tmp_path: Path, kind: pyarrow.DataType, stored: dict[str, Any]
+) -> None:
+    """The file is small, as the text is stored once, or compressed; one text alone would be in order."""
+    path, texts = tmp_path / "a.parquet", ["x" * 200_000] * 128 + ["y"] * 128
+    for some, name in ((texts, "a.parquet"), (texts[128:], "b.parquet")):
+        table = pyarrow.table({"text": pyarrow.array(some, kind)})
+        parquet.write_table(table, tmp_path / name, row_group_size=128, **stored)
+    assert path.stat().st_size < 500_000
+    batches = list(text_batches(path, "text"))
+    assert max(batch.nbytes for batch in batches) < 1.1 * (1 << 20)
+    assert [value for batch in batches for value in batch.to_pylist()] == texts
+    assert [len(batch) for batch in text_batches(tmp_path / "b.parquet", "text")] == [128]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from itertools import combinations
 from pathlib import Path
 
@@ -15,14 +16,14 @@ from hypothesis import strategies as st
 from odyssey.corpora.docstrings import belongs, read_documents
 from odyssey.corpora.parquet import Row, read_texts, write_rows
 from odyssey.errors import OdysseyError
-from odyssey.layout import Layout
+from odyssey.layout import SUMMARY, Layout
 from odyssey.science.copies import keep_originals, shingle_ids
 from odyssey.science.rows import pack, paragraphs
 from odyssey.science.splits import generator, split_documents
 from odyssey.sections import SPLITS, LocalDomain
 from odyssey.settings import Settings
-from odyssey.stages import sample
-from odyssey.store import sha256
+from odyssey.stages import embed, sample
+from odyssey.store import read_json, sha256, write_json
 
 WORDS = st.lists(st.sampled_from("abcdefgh"), max_size=60).map(" ".join)
 
@@ -202,12 +203,33 @@ def test_a_users_texts_leave_all_other_corpora_as_they_are(
     assert "0 of 6 corpora" in capsys.readouterr().out
 
 
+def test_a_source_of_documents_leaves_nothing_of_one_that_was_drawn(smoke_settings: Settings, tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    (layout.sample / ".source-0123456789ab.partial").mkdir(parents=True)
+    sample.run(smoke_settings, layout)
+    assert not list(layout.sample.glob(".*"))
+
+
 def test_a_domain_without_text_is_refused(smoke_settings: Settings, tmp_path: Path) -> None:
     name = next(iter(smoke_settings.domains))
     strict = smoke_settings.sample.model_copy(update={"min_document_words": 10**6})
     with pytest.raises(OdysseyError, match=f"domain '{name}' has no text"):
         sample.run(smoke_settings.model_copy(update={"sample": strict}), Layout(tmp_path))
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_summary_that_was_changed_is_not_computed_with(
+    smoke_settings: Settings, sampled: Layout, tmp_path: Path
+) -> None:
+    """How many rows there are decides which of them are embedded."""
+    layout = Layout(tmp_path / "data")
+    shutil.copytree(sampled.data, layout.data)
+    path = layout.corpus(next(iter(smoke_settings.domains))) / SUMMARY
+    said = read_json(path)
+    write_json(path, said | {"train": said["train"] | {"rows": said["train"]["rows"] - 1}})
+    with pytest.raises(OdysseyError, match=r"summary\.json: damaged .* run `dvc repro sample`"):
+        embed.run(smoke_settings, layout)
+    assert not list(layout.data.rglob("vectors.npy"))
 
 
 def _documents(path: Path) -> dict[str, str]:

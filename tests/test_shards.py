@@ -289,6 +289,20 @@ def test_shards_that_are_done_are_neither_fetched_nor_read_again(tmp_path: Path)
         assert drawn(tmp_path) == first
 
 
+def test_another_number_of_rows_in_the_metadata_of_candidates_is_noticed(tmp_path: Path) -> None:
+    """Parquet's own checksums are of pages, not of what is behind them."""
+    shards = corpus(tmp_path)
+    assert draw(shards, tmp_path, keep=True) == Sample(20, 81)
+    candidates = tmp_path / "work" / "s2.jsonl.parquet"
+    before = candidates.read_bytes()
+    key = before.index(b"rows_seen")
+    candidates.write_bytes(before[:key] + before[key:].replace(b"50", b"10", 1))
+    assert candidates.read_bytes() != before
+    assert parquet.read_metadata(candidates).metadata[b"rows_seen"] == b"10"
+    assert draw(shards, tmp_path, keep=True) == Sample(20, 81)
+    assert candidates.read_bytes() == before
+
+
 def test_candidates_of_another_draw_or_damaged_ones_are_made_again(tmp_path: Path) -> None:
     fetched = count()
 

@@ -159,6 +159,18 @@ def test_a_draw_that_was_interrupted_goes_on(hub: Hub, tmp_path: Path) -> None:
     assert sha256(layout.source) == sha256(undisturbed.source)
 
 
+def test_a_draw_that_was_finished_leaves_nothing_though_its_run_was_killed(hub: Hub, tmp_path: Path) -> None:
+    """Between the corpus's being there and the end of what it was drawn from."""
+    serve(hub)
+    settings, layout = study(of("openwebtext", 20)), Layout(tmp_path)
+    sample.run(settings, layout)
+    before = (layout.corpus(SOURCE) / MANIFEST).stat().st_mtime_ns
+    (layout.sample / ".source-0123456789ab.partial").mkdir()
+    sample.run(settings, layout)
+    assert not list(layout.sample.glob(".*"))
+    assert (layout.corpus(SOURCE) / MANIFEST).stat().st_mtime_ns == before
+
+
 # --- a user's own texts
 
 

@@ -6,18 +6,21 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import groupby, islice
+from functools import partial
+from itertools import count, groupby, islice
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
 import orjson
 
+from odyssey.complaints import printable
 from odyssey.corpora.docstrings import Document
 from odyssey.errors import OdysseyError
 
@@ -25,11 +28,16 @@ Kind = Literal["txt", "jsonl", "csv", "parquet"]
 
 KNOWN = ".txt, .jsonl, .csv (also with .gz or .zst), .json.gz, .json.zst or .parquet"
 
+_RECORD = 256 << 20
+"""Bytes that a line or a document may have: a longer one is none, and a small file may unfold to it."""
 _BUFFER = 1 << 20
 _AHEAD = 8 << 20
 """Bytes that are decompressed at a time, ahead of the reader: many, as each block waits for Python's lock once."""
 _BATCH_ROWS = 128
+_FEW_ROWS = 16
+"""Rows of Parquet that are read at a time; with fewer than the latter it takes longer."""
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+_LINE_END = re.compile(b"\n")
 _UTF8 = "save it as UTF-8, for example with `iconv -f <its encoding> -t UTF-8`"
 
 
@@ -47,7 +55,8 @@ def read_documents(path: Path, text: str | None = None) -> Iterator[Document]:
     folders, are named on standard error. Memory: a record (a whole file, for .txt) or a batch.
 
     Raises OdysseyError naming the file, and the line or record at fault: not there, damaged,
-    not UTF-8, not JSON, no such key or column, no text in all of it.
+    a link out of the folder, not UTF-8, not JSON, longer than a record may be, no such key or
+    column, no text in all of it.
     """
     if other := _entries(path)[1]:
         print(f"{path}: left out, because not {KNOWN}: {_some(other)}", file=sys.stderr)
@@ -99,10 +108,16 @@ def iter_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     r"""Number (from 1) and bytes, end included, of the lines of a file that may be compressed (.gz, .zst).
 
     A line ends at \n. Several compressed streams one after the other are read as one.
-    Raises OdysseyError naming the file if it cannot be read or is damaged or cut off.
+    Raises OdysseyError naming the file if it cannot be read or is damaged or cut off, or has a
+    line that is longer than a record may be.
     """
+    numbers = count(1)
     with _open(path) as file:
-        yield from enumerate(file, 1)
+        try:
+            yield from zip(numbers, file, strict=False)
+        except _LongLineError:  # the last number went to that line
+            where = f"{path}, line {next(numbers) - 1}"
+            raise _too_long(where, "write each document on a line of its own") from None
 
 
 def json_text(where: str, line: str, key: str | None) -> str | None:
@@ -128,12 +143,16 @@ def json_text(where: str, line: str, key: str | None) -> str | None:
 
 
 def text_batches(path: Path, text: str | None) -> Iterator[Any]:
-    """The text column of a Parquet file as Arrow arrays of large_string; memory: a batch and compressed pages."""
+    """The text column of a Parquet file as Arrow arrays of large_string; memory: a batch and compressed pages.
+
+    Raises OdysseyError as `read_documents` does, but for what is not UTF-8.
+    """
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
     # Without pre_buffer=False, the whole file's column would be read ahead and kept.
-    with _readable(path), ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
+    opened = partial(ParquetFile, path, buffer_size=_BUFFER, pre_buffer=False)
+    with _readable(path), opened() as file:
         schema = file.schema_arrow
         name = _named(str(path), text, schema.names)
         kind = schema.field(name).type
@@ -141,9 +160,65 @@ def text_batches(path: Path, text: str | None) -> Iterator[Any]:
             kind = kind.value_type
         if not any(is_text(kind) for is_text in _text_types()):
             raise OdysseyError(f"{path}: column '{name}' is {kind}, not text; name a column that has text")
-        for batch in file.iter_batches(_BATCH_ROWS, columns=[name], use_threads=False):
-            # By name: beside a column `a.b`, one `a` of parts `b` comes, too. Of one type: not all can be filtered.
-            yield batch.column(name).cast(pyarrow.large_string())
+        start = 0
+        with opened(metadata=file.metadata, read_dictionary=[name]) as dictionaries:
+            for group in range(file.num_row_groups):
+                rows = _rows_at_a_time(file.metadata, dictionaries, group, name)
+                for batch in file.iter_batches(rows, row_groups=[group], columns=[name], use_threads=False):
+                    # By name: beside a column `a.b`, one `a` of parts `b` comes, too.
+                    # Of one type: not all can be filtered.
+                    array = batch.column(name).cast(pyarrow.large_string())
+                    if array.nbytes > _RECORD:
+                        _check_lengths(path, array, start)
+                    start += len(array)
+                    yield array
+
+
+def _rows_at_a_time(metadata: Any, dictionaries: Any, group: int, name: str) -> int:
+    """How many rows of a group can be read at once: the same long text may be that of each, and is stored once.
+
+    `dictionaries` is the file read so that such texts are not repeated.
+    """
+    about = metadata.row_group(group)
+    places = (place for place in range(about.num_columns) if metadata.schema.column(place).path == name)
+    parts = [about.column(place) for place in places]
+    size = max(part.total_uncompressed_size for part in parts)
+    if size * _FEW_ROWS <= _RECORD:  # no text is longer than all that is stored
+        return _within(size)
+    average = _within(size // max(about.num_rows, 1))
+    if any("DELTA_BYTE_ARRAY" in part.encodings for part in parts):  # what a text begins with is that of others
+        return _within(size)
+    if any(part.has_dictionary_page for part in parts):
+        return min(average, _within(_longest(dictionaries, group, name, size)))
+    return average
+
+
+def _within(size: int) -> int:
+    """How many texts of that size are together no longer than a record may be; one at least, a batch at most."""
+    return max(1, min(_BATCH_ROWS, _RECORD // max(size, 1)))
+
+
+def _longest(dictionaries: Any, group: int, name: str, otherwise: int) -> int:
+    """Bytes of the longest text in a group's dictionary; `otherwise` if it cannot be read as one."""
+    import pyarrow
+    from pyarrow import compute
+
+    batches = dictionaries.iter_batches(1, row_groups=[group], columns=[name], use_threads=False)
+    for batch in batches:
+        column = batch.column(name)
+        if not pyarrow.types.is_dictionary(column.type):
+            return otherwise
+        return compute.max(compute.binary_length(column.dictionary)).as_py() or 0
+    return 0
+
+
+def _check_lengths(path: Path, array: Any, start: int) -> None:
+    """Raise OdysseyError naming the row, counted from `start`, of a text that is longer than a record may be."""
+    from pyarrow import compute
+
+    for number, length in enumerate(compute.binary_length(array).to_pylist(), start + 1):
+        if (length or 0) > _RECORD:
+            raise _too_long(f"{path}, row {number}", "cut it into several rows")
 
 
 def raw_texts(array: Any) -> list[bytes | None]:
@@ -155,7 +230,7 @@ def raw_texts(array: Any) -> list[bytes | None]:
 
 
 def _entries(path: Path) -> tuple[list[Path], list[str]]:
-    """Files to read, and names of what is left out."""
+    """Files to read, and names of what is left out; raises OdysseyError for a link to a file outside of the folder."""
     mode = _mode(path)
     if stat.S_ISREG(mode):
         if file_kind(path) is None:
@@ -167,6 +242,11 @@ def _entries(path: Path) -> tuple[list[Path], list[str]]:
     entries = set(_below(path))
     # A pipe would be waited for without end. A link to what is not there is a file that cannot be read.
     known = {entry for entry in entries if file_kind(entry) and (stat.S_ISREG(mode := _mode(entry)) or not mode)}
+    root = os.path.realpath(path)
+    for entry in sorted(known):
+        # Not left out, as linked folders are: DVC may have put the link there, and part of the texts would be missing.
+        if entry.is_symlink() and _mode(entry) and not Path(os.path.realpath(entry)).is_relative_to(root):
+            raise OdysseyError(f"{entry}: a link to a file outside of {path}; copy the file there, or give its path")
     return sorted(known), [entry.relative_to(path).as_posix() for entry in sorted(entries - known)]
 
 
@@ -196,7 +276,7 @@ def _mode(path: Path) -> int:
 
 def _some(names: list[str], limit: int = 5) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(map(printable, names[:limit])) + more
 
 
 def _name(file: Path, root: Path) -> str:
@@ -232,15 +312,37 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
         if path.is_dir():
             raise IsADirectoryError
         if compression is None:
-            with path.open("rb", buffering=_BUFFER) as file:
+            with path.open("rb", buffering=0) as raw, io.BufferedReader(_Bounded(raw), _BUFFER) as file:
                 yield file
             return
         with (
             pyarrow.input_stream(str(path), compression, _BUFFER) as compressed,
             ThreadPoolExecutor(1) as other,
-            io.BufferedReader(_Ahead(compressed, other), _BUFFER) as file,
+            io.BufferedReader(_Bounded(_Ahead(compressed, other)), _BUFFER) as file,
         ):
             yield file
+
+
+class _LongLineError(Exception):
+    """A line is longer than a record may be."""
+
+
+class _Bounded(io.RawIOBase):
+    """A stream whose lines end: a block is looked at as a whole, as its lines may be many."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
+        self._held = 0  # bytes of blocks without an end of a line
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size: int = self._file.readinto(buffer)
+        self._held = 0 if _LINE_END.search(buffer, 0, size) else self._held + size
+        if self._held > _RECORD:
+            raise _LongLineError
+        return size
 
 
 class _Ahead(io.RawIOBase):
@@ -286,28 +388,47 @@ def _decode(path: Path, number: int, offset: int, line: bytes) -> str:
     return decoded.removeprefix("\ufeff") if number == 1 else decoded
 
 
+def _too_long(where: str, remedy: str) -> OdysseyError:
+    return OdysseyError(f"{where}: a document of more than {_RECORD >> 20} MiB; {remedy}")
+
+
 def _unix_lines(path: Path) -> Iterator[tuple[int, str]]:
     for number, line in _decoded(path):
         yield number, line[:-2] + "\n" if line.endswith("\r\n") else line
 
 
 def _whole(path: Path) -> Iterator[tuple[int, str]]:
-    yield 1, "".join(line for _, line in _unix_lines(path))
+    yield 1, _joined(path, _unix_lines(path), "cut it into several files")
+
+
+def _joined(path: Path, lines: Iterable[tuple[int, str]], remedy: str) -> str:
+    """Numbered lines as one text."""
+    # Not by a list of them: where they are short, it would take many times the memory.
+    text, length = io.StringIO(), 0
+    for number, line in lines:
+        length += text.write(line)
+        if length > _RECORD:
+            raise _too_long(f"{path}, line {number}", remedy)
+    return text.getvalue()
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, str]]:
     """Blocks of lines between blank ones, numbered from 1; the lines that are not blank, if there is one block."""
     if _has_blocks(path):
-        runs = groupby((line for _, line in _unix_lines(path)), key=_blank)
-        blocks = ("".join(run).removesuffix("\n") for blank, run in runs if not blank)
+        remedy = "put blank lines between the documents"
+        blocks = (_joined(path, run, remedy).removesuffix("\n") for blank, run in _runs(path) if not blank)
         return enumerate(blocks, 1)
     return ((number, line.removesuffix("\n")) for number, line in _unix_lines(path) if not _blank(line))
 
 
 def _has_blocks(path: Path) -> bool:
     """Whether a blank line stands between two others; read only until one is found."""
-    runs = groupby(_unix_lines(path), key=lambda numbered: _blank(numbered[1]))
-    return len(list(islice((blank for blank, _ in runs if not blank), 2))) == 2
+    return len(list(islice((blank for blank, _ in _runs(path) if not blank), 2))) == 2
+
+
+def _runs(path: Path) -> Iterator[tuple[bool, Iterator[tuple[int, str]]]]:
+    """Numbered lines by whether they are blank."""
+    return groupby(_unix_lines(path), key=lambda numbered: _blank(numbered[1]))
 
 
 def _blank(text: str | None) -> bool:
@@ -340,15 +461,27 @@ def _fast_json_text(line: bytes, key: str | None) -> str | None:
 
 def _csv_records(path: Path, text: str | None) -> Iterator[tuple[int, str | None]]:
     csv.field_size_limit(sys.maxsize)
+    held = 0  # characters of the lines of one record
+
+    def lines() -> Iterator[str]:
+        nonlocal held
+        for at, line in _decoded(path):
+            held += len(line)
+            if held > _RECORD:
+                raise _too_long(f"{path}, line {at}", "close its quotes, or cut it into several records")
+            yield line
+
     # Strict: else a quote that is never closed makes one field of the file's rest.
-    reader = csv.reader((line for _, line in _decoded(path)), strict=True)
+    reader = csv.reader(lines(), strict=True)
     try:
         header = next(reader, None)
         if header is None:
             raise OdysseyError(f"{path}: empty; its first line has to name the columns")
         column = header.index(_named(str(path), text, header))
         number = 0
+        held = 0
         for record in reader:
+            held = 0
             if not record:  # a blank line
                 continue
             if len(record) != len(header):

@@ -32,6 +32,7 @@ from odyssey.corpora.writer import ParquetStream, RowWriter
 from odyssey.errors import OdysseyError
 from odyssey.progress import bar
 from odyssey.science.sampling import priorities, smallest, threshold, widened
+from odyssey.store import sha256, write_text
 
 _KEYS = _MADE_FROM, _ROWS_SEEN = "made_from", "rows_seen"
 
@@ -119,7 +120,7 @@ def draw_candidates(
     """Write the rows of a shard whose priority is below `threshold`; returns the number of rows in the shard.
 
     `out` has the columns row (from 0), priority and text, and its metadata say what it was
-    made from. It is written whole or not at all.
+    made from. It is written whole or not at all, and then its sha256 beside it.
 
     Raises OdysseyError naming the shard (and line): not JSON lines or Parquet, damaged, no
     such key or column, no row.
@@ -139,6 +140,7 @@ def draw_candidates(
             _MADE_FROM: _Draw(text, seed, purpose, threshold).of(name, origin),
             _ROWS_SEEN: seen,
         }
+    write_text(_digest_of(out), sha256(out))
     return seen
 
 
@@ -252,10 +254,17 @@ def _chosen_rows(path: Path, name: str, chosen: np.ndarray) -> Iterator[Row]:
 
 
 def _is_current(path: Path, made_from: dict[str, Any]) -> bool:
+    """Whether candidates are whole, to the bit, and of this draw; else they are written again."""
+    # Parquet has checksums of pages only: another bit in its metadata can be another number of rows.
     try:
-        return path.is_file() and bool(_metadata(path)[_MADE_FROM] == made_from)
-    except OdysseyError:  # not whole: it is written again
+        return _digest_of(path).read_bytes() == sha256(path).encode() and _metadata(path)[_MADE_FROM] == made_from
+    except (OSError, OdysseyError):
         return False
+
+
+def _digest_of(path: Path) -> Path:
+    """Where the sha256 of a file of candidates is."""
+    return path.with_name(f"{path.name}.sha256")
 
 
 def _priorities(path: Path) -> np.ndarray:

@@ -65,9 +65,10 @@ def _size(settings: Settings, name: str, population: int) -> int:
 
 
 def _rows_there(layout: Layout, name: str) -> int:
-    if not (layout.corpus(name) / SUMMARY).is_file():
-        raise OdysseyError(f"{layout.corpus(name)}: not there yet; run `dvc repro sample` first")
-    summary = read_json(layout.corpus(name) / SUMMARY)
+    """How many rows a corpus has; raises OdysseyError as `check_file` does."""
+    path = layout.corpus(name) / SUMMARY
+    check_file(path, "sample")
+    summary = read_json(path)
     return int(summary["rows"] if name == SOURCE else summary["train"]["rows"])
 
 

@@ -54,6 +54,9 @@ def run(settings: Settings, layout: Layout, root: Path = Path()) -> None:
     _sample_documents(settings, layout, root, grouped, origin)
     if SOURCE not in grouped:
         _sample_source(settings, layout, root, origin)
+    # Also by a run that has nothing else to do: one before it may have been killed between the two.
+    for drawn in layout.sample.glob(f".{SOURCE}-*.partial"):
+        shutil.rmtree(drawn)
     _sample_m2d2(settings, layout, origin)
 
 
@@ -217,7 +220,6 @@ def _sample_source(settings: Settings, layout: Layout, root: Path, origin: Mappi
             elif isinstance(source, LocalSource):
                 summary = sources.sample_local(source, root, out, seed)
             write_json(temporary / SUMMARY, summary)
-        shutil.rmtree(work, ignore_errors=True)
         print(f"sample: {summary['rows']:,} of {summary['population_rows']:,} source texts in {folder}")
 
 
