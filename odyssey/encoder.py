@@ -73,8 +73,9 @@ def load_encoder(
     """Load an encoder, its weights in float32, onto the GPU if there is one.
 
     `name` is `package:<module>` (an installed package with `get_model_path()`), a folder, or a
-    hub id; only a hub id may use the network. `sha256` is what its model.safetensors must have,
-    which then holds all of its weights; None, not allowed for a package, accepts any.
+    hub id; only a hub id may use the network, and with a revision it is one. `sha256` is what its
+    model.safetensors must have, which then holds all of its weights; None, not allowed for a
+    package, accepts any.
 
     Raises OdysseyError if it is not there, if its weights are not those expected (before anything
     of them is read as a model), or if it is not a sentence encoder.
@@ -198,7 +199,10 @@ def encoder_files(name: str, revision: str | None = None) -> dict[str, str]:
 
 
 def encoder_folder(name: str, revision: str | None = None) -> Path:
-    """The local folder of an encoder; downloads that of a hub id (its main branch, unless told otherwise)."""
+    """The local folder of an encoder; downloads that of a hub id (its main branch, unless told otherwise).
+
+    What has a revision is a hub id, whatever lies in a folder of that name.
+    """
     if name.startswith(_PACKAGE):
         module = name.removeprefix(_PACKAGE)
         try:
@@ -212,7 +216,7 @@ def encoder_folder(name: str, revision: str | None = None) -> Path:
             ) from None
     if not name.strip():
         raise OdysseyError("the encoder's name is empty; give a folder or a hub id")
-    if Path(name).exists():
+    if revision is None and Path(name).exists():
         return Path(name)
     return processes.in_turns(lambda: hub.fetch_all(name, hub.MODEL_FILES, revision or "main", "model"))
 
