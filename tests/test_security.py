@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 from results import write_results
 
-from odyssey import models
+from odyssey import engine, models
 from odyssey.cli import main
 from odyssey.corpora import m2d2
 from odyssey.encoder import PINNED, PINNED_SHA256, encoder_folder, load_encoder
@@ -367,6 +368,30 @@ def test_no_code_that_an_encoders_settings_name_is_run(encoder: Path, marker: Pa
         with pytest.raises(OdysseyError, match="code of its own"):
             load_encoder(str(encoder), None)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("file", ["engine/mp_rank_00_model_states.pt", "generators-0.pt"])
+def test_a_trap_in_a_checkpoint_of_training_does_not_spring(
+    checkpoint: Path, tmp_path: Path, marker: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
+
+    network, _ = models.load(checkpoint)
+    how = load_settings(ROOT / "params.yaml", "mini").adapt
+    running = engine.start(network, how, 1, 1e-3, lambda step: 1.0)
+    engine.save(running, tmp_path)
+    engine.load(running, tmp_path)
+    (tmp_path / file).write_bytes(saved(Trap(marker)))
+    with pytest.raises(pickle.UnpicklingError, match="mkdir"):
+        engine.load(running, tmp_path)
+    assert not marker.exists()
+    usual = torch.load
+    monkeypatch.setattr(torch, "load", lambda path, **options: usual(path, **{**options, "weights_only": False}))
+    running.checkpoint_engine = TorchCheckpointEngine(running._config)  # DeepSpeed's own
+    with suppress(Exception):  # of whatever is missing now
+        engine.load(running, tmp_path)
+    assert marker.exists()
 
 
 def test_an_encoders_package_is_one_that_is_installed(marker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
