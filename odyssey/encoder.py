@@ -34,6 +34,12 @@ CPU_TOKENS = 1024
 """Tokens of a batch on a CPU, at most: with more, what lies between two layers no longer fits its caches."""
 
 _PACKAGE = "package:"
+# With these beside it, model.safetensors is left aside, or is not all that is read.
+_ASIDE = ("model.safetensors.index.json", "adapter_config.json", "shard-*.safetensors")
+# Given to what loads a model, these change nothing of which weights are read; code is not trusted whatever they say.
+_HARMLESS = {"trust_remote_code", "model_max_length", "padding_side"}
+# First parts that have all their weights in their own model.safetensors; others may take them from elsewhere.
+_CHECKED = ("Transformer", "StaticEmbedding", "WordEmbeddings")
 # Rows that are tokenised at once, to learn how long they are.
 _BLOCK = 1024
 
@@ -67,8 +73,9 @@ def load_encoder(
     """Load an encoder, its weights in float32, onto the GPU if there is one.
 
     `name` is `package:<module>` (an installed package with `get_model_path()`), a folder, or a
-    hub id; only a hub id may use the network. `sha256` is what its model.safetensors must have;
-    None, not allowed for a package, accepts any.
+    hub id; only a hub id may use the network, and with a revision it is one. `sha256` is what its
+    model.safetensors must have, which then holds all of its weights; None, not allowed for a
+    package, accepts any.
 
     Raises OdysseyError if it is not there, if its weights are not those expected (before anything
     of them is read as a model), or if it is not a sentence encoder.
@@ -192,7 +199,10 @@ def encoder_files(name: str, revision: str | None = None) -> dict[str, str]:
 
 
 def encoder_folder(name: str, revision: str | None = None) -> Path:
-    """The local folder of an encoder; downloads that of a hub id (its main branch, unless told otherwise)."""
+    """The local folder of an encoder; downloads that of a hub id (its main branch, unless told otherwise).
+
+    What has a revision is a hub id, whatever lies in a folder of that name.
+    """
     if name.startswith(_PACKAGE):
         module = name.removeprefix(_PACKAGE)
         try:
@@ -206,7 +216,7 @@ def encoder_folder(name: str, revision: str | None = None) -> Path:
             ) from None
     if not name.strip():
         raise OdysseyError("the encoder's name is empty; give a folder or a hub id")
-    if Path(name).exists():
+    if revision is None and Path(name).exists():
         return Path(name)
     return processes.in_turns(lambda: hub.fetch_all(name, hub.MODEL_FILES, revision or "main", "model"))
 
@@ -224,19 +234,35 @@ def _check_weights(folder: Path, expected: str | None) -> str:
         raise OdysseyError(f"{folder / 'modules.json'}: damaged; fetch the encoder again") from None
     for path, kind in parts:
         _check_part(folder, path, kind)
+    # Not only of the parts that are listed: a part can have parts of its own.
+    for found in sorted(folder.rglob("*")):
+        _check_file(found)
     if not weights.is_file():
         raise OdysseyError(f"{weights}: no such file; the encoder's weights must be in safetensors form")
-    found = file_sha256(weights)
-    if expected is not None and found != expected.lower():
+    digest = file_sha256(weights)
+    if expected is None:
+        return digest
+    if digest != expected.lower():
         raise OdysseyError(
-            f"{weights}: sha256 is {found}, expected {expected}: not the weights that were asked for; "
+            f"{weights}: sha256 is {digest}, expected {expected}: not the weights that were asked for; "
             "install or fetch the encoder again, or mend embed.sha256"
         )
-    return found
+    if str(parts[0][1]).rpartition(".")[2] not in _CHECKED:
+        raise OdysseyError(
+            f"{folder / 'modules.json'}: the first part '{printable(str(parts[0][1]))}' may have other weights than "
+            "those that embed.sha256 is of; take another encoder"
+        )
+    further = [path for path in sorted(folder.rglob("*.safetensors")) if path != weights]
+    if further:
+        raise OdysseyError(
+            f"{further[0]}: weights beside those that embed.sha256 is of; take them away if the encoder has no use "
+            "for them, else take another encoder, or the same by its hub id and revision with embed.sha256 null"
+        )
+    return digest
 
 
 def _check_part(folder: Path, path: str, kind: object) -> None:
-    """Raises OdysseyError for a part of an encoder that would run code of its own, or comes in pickled form."""
+    """Raises OdysseyError for a part of an encoder that would run code of its own, or lies elsewhere."""
     listed = folder / "modules.json"
     if kind is not None and not str(kind).startswith("sentence_transformers."):
         raise OdysseyError(
@@ -245,6 +271,50 @@ def _check_part(folder: Path, path: str, kind: object) -> None:
         )
     if Path(path).is_absolute() or ".." in Path(path).parts:
         raise OdysseyError(f"{listed}: path '{printable(path)}' leads out of the folder; take another encoder")
-    pickled = folder / path / "pytorch_model.bin"
-    if pickled.is_file() and not pickled.with_name("model.safetensors").is_file():
-        raise OdysseyError(f"{pickled}: pickled weights are never read; convert them to model.safetensors")
+
+
+def _check_file(path: Path) -> None:
+    """Raises OdysseyError for a file of an encoder that holds, or has the libraries read, other weights than checked.
+
+    A link to a folder does so, too; one to a file is what the hub's cache is made of.
+    """
+    if path.is_symlink() and path.is_dir():
+        raise OdysseyError(f"{path}: a link to a folder; put the folder itself there")
+    if path.name == "pytorch_model.bin" and not path.with_name("model.safetensors").is_file():
+        raise OdysseyError(f"{path}: pickled weights are never read; convert them to model.safetensors")
+    if any(path.match(pattern) for pattern in _ASIDE):
+        raise OdysseyError(
+            f"{path}: has other weights read than those of model.safetensors, which are checked; take it away, "
+            "or take another encoder"
+        )
+    if path.match("config.json") or path.match("config.*.json"):
+        leading = _settings(path).keys() & {"transformers_weights"}
+    elif path.match("sentence_*_config.json"):
+        leading = _leading(_settings(path))
+    else:
+        return
+    if leading:
+        raise OdysseyError(
+            f"{path}: key '{printable(min(leading))}' can have other weights or another tokenizer read than those of "
+            "this folder, which are checked; take it out, or take another encoder"
+        )
+
+
+def _leading(settings: dict[str, Any]) -> set[str]:
+    """What of the settings of sentence-transformers can have other files read."""
+    named = {"tokenizer_name_or_path"} & settings.keys()
+    for library in ("model", "tokenizer", "processor", "config"):
+        for key in (f"{library}_args", f"{library}_kwargs"):
+            options = settings.get(key)
+            if isinstance(options, dict):
+                named |= {f"{key}.{option}" for option in options if option not in _HARMLESS}
+    return named
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A file of an encoder's settings; raises OdysseyError if it is damaged."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise OdysseyError(f"{path}: damaged; fetch the encoder again") from None
+    return settings if isinstance(settings, dict) else {}

@@ -189,6 +189,20 @@ def test_a_folder_is_loaded_as_the_package_is(minilm: Encoder) -> None:
     assert encode(loaded, CATS, 32).tobytes() == encode(minilm, CATS, 32).tobytes()
 
 
+def test_what_has_a_revision_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "encoder").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(hub, "fetch_all", lambda repo, *_: tmp_path / "of the hub" / repo)
+        assert encoders.encoder_folder("a/encoder") == Path("a/encoder")
+        assert encoders.encoder_folder("a/encoder", "main") == tmp_path / "of the hub" / "a/encoder"
+    for name in ("../a/encoder", "./a/encoder", str(tmp_path / "a" / "encoder")):
+        for revision in ("main", "0" * 40):
+            with pytest.raises(OdysseyError, match="not a repository's id; it looks like 'owner/name'"):
+                load_encoder(name, None, revision)
+
+
 def test_what_is_no_encoder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(*_: Any) -> None:
         raise OdysseyError("the hub cannot be reached")

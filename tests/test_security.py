@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from click.testing import CliRunner
 from conftest import ROOT
 from results import write_results
 
-from odyssey import models
+from odyssey import engine, models
 from odyssey.cli import main
 from odyssey.corpora import m2d2
-from odyssey.encoder import PINNED, encoder_folder, load_encoder
+from odyssey.encoder import PINNED, PINNED_SHA256, encoder_folder, load_encoder
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
 from odyssey.settings import Settings, load_settings
@@ -208,6 +209,9 @@ def test_no_template_of_a_tokenizer_is_rendered(
     assert not rendered
 
 
+LIMITS = "sentence_bert_config.json"
+
+
 @pytest.fixture
 def encoder(tmp_path: Path) -> Path:
     """A copy of the pinned encoder."""
@@ -259,6 +263,97 @@ def test_no_code_of_an_encoder_is_run(
     assert not marker.exists()
 
 
+def other_weights(encoder: Path, name: str) -> Path:
+    """The encoder's weights, each of them another one, in a further file."""
+    from safetensors.torch import load_file, save_file
+
+    weights = {key: value.flip(0) for key, value in load_file(encoder / "model.safetensors").items()}
+    (encoder / name).parent.mkdir(exist_ok=True)
+    save_file(weights, encoder / name, {"format": "pt"})
+    return encoder / name
+
+
+def amend(file: Path, entries: dict[str, Any]) -> None:
+    """More entries in a file of settings."""
+    held = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(held | entries))
+
+
+LEADING: list[tuple[str, str, dict[str, Any], str]] = [
+    ("other.safetensors", "config.json", {"transformers_weights": "other.safetensors"}, "transformers_weights"),
+    ("model.evil.safetensors", LIMITS, {"model_args": {"variant": "evil"}}, "model_args.variant"),
+    ("model.evil.safetensors", LIMITS, {"model_kwargs": {"variant": "evil"}}, "model_kwargs.variant"),
+]
+"""A file of other weights, and what has it read: a file, its entries, and the key that is named."""
+
+
+@pytest.mark.parametrize(("weights", "file", "entries", "key"), LEADING, ids=[key for *_, key in LEADING])
+def test_no_other_weights_of_an_encoder_are_read_than_those_that_were_checked(
+    encoder: Path, weights: str, file: str, entries: dict[str, Any], key: str
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    def vector() -> Any:
+        return SentenceTransformer(str(encoder), device="cpu", local_files_only=True).encode("a cat")
+
+    before = vector()
+    other = other_weights(encoder, weights)
+    amend(encoder / file, entries)
+    assert not np.allclose(vector(), before, atol=0.1)  # else it would be no trap
+    for expected in (PINNED_SHA256, None):
+        with pytest.raises(OdysseyError, match=rf"{file}: key '{key}' can have other weights"):
+            load_encoder(str(encoder), expected)
+    other.unlink()
+    with pytest.raises(OdysseyError, match=f"key '{key}'"):
+        load_encoder(str(encoder), PINNED_SHA256)
+
+
+def test_an_encoder_that_was_checked_has_no_further_weights(encoder: Path, tmp_path: Path) -> None:
+    further = other_weights(encoder, "3_Dense/model.safetensors")
+    with pytest.raises(OdysseyError, match=r"3_Dense/model\.safetensors: weights beside those that embed"):
+        load_encoder(str(encoder), PINNED_SHA256)
+    load_encoder(str(encoder), None)
+    further.rename(encoder / "shard-00001-model-00001-of-00001.safetensors")  # read before model.safetensors is
+    with pytest.raises(OdysseyError, match=r"shard-.*: has other weights read"):
+        load_encoder(str(encoder), None)
+    shutil.move(encoder / "shard-00001-model-00001-of-00001.safetensors", tmp_path / "elsewhere.safetensors")
+    for name, message in [("model.safetensors.index.json", "has other weights"), ("adapter_config.json", "has other")]:
+        amend(encoder / name, {"weight_map": {"embeddings.word_embeddings.weight": "../elsewhere.safetensors"}})
+        with pytest.raises(OdysseyError, match=f"{name}: {message}"):
+            load_encoder(str(encoder), PINNED_SHA256)
+        (encoder / name).unlink()
+    further.parent.rmdir()
+    (encoder / "3_Dense").symlink_to(tmp_path, target_is_directory=True)
+    with pytest.raises(OdysseyError, match="3_Dense: a link to a folder"):
+        load_encoder(str(encoder), PINNED_SHA256)
+    (encoder / "3_Dense").unlink()
+    assert load_encoder(str(encoder), PINNED_SHA256).sha256 == PINNED_SHA256
+
+
+def test_weights_that_were_checked_are_the_first_parts(encoder: Path) -> None:
+    listed = json.loads((encoder / "modules.json").read_text())
+    listed[0] |= {"path": "0_BoW", "type": "sentence_transformers.models.BoW"}
+    (encoder / "modules.json").write_text(json.dumps(listed[:1]))
+    (encoder / "0_BoW").mkdir()
+    (encoder / "model.safetensors").rename(encoder / "0_BoW" / "model.safetensors")
+    amend(encoder / "0_BoW" / "config.json", {"vocab": ["a", "cat"], "word_weights": {"a": 7}})
+    assert load_encoder(str(encoder), None).d == 2
+    with pytest.raises(OdysseyError, match=r"modules\.json: the first part '.*BoW' may have other weights"):
+        load_encoder(str(encoder), PINNED_SHA256)
+
+
+def test_usual_settings_of_an_encoder_are_no_lead(encoder: Path) -> None:
+    amend(encoder / LIMITS, {"max_seq_length": 128, "tokenizer_args": {"padding_side": "right"}})
+    amend(encoder / "config.2.json", {"model_type": "bert"})
+    assert load_encoder(str(encoder), PINNED_SHA256).max_seq_length == 128
+    amend(encoder / "config.2.json", {"transformers_weights": "other.safetensors"})
+    with pytest.raises(OdysseyError, match=r"config\.2\.json: key 'transformers_weights'"):
+        load_encoder(str(encoder), PINNED_SHA256)
+    (encoder / "config.2.json").write_text("{")
+    with pytest.raises(OdysseyError, match=r"config\.2\.json: damaged; fetch the encoder again"):
+        load_encoder(str(encoder), PINNED_SHA256)
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_no_code_that_an_encoders_settings_name_is_run(encoder: Path, marker: Path, known: bool) -> None:
     code_beside(encoder, marker, "config.json", "tokenizer_config.json")
@@ -273,6 +368,30 @@ def test_no_code_that_an_encoders_settings_name_is_run(encoder: Path, marker: Pa
         with pytest.raises(OdysseyError, match="code of its own"):
             load_encoder(str(encoder), None)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("file", ["engine/mp_rank_00_model_states.pt", "generators-0.pt"])
+def test_a_trap_in_a_checkpoint_of_training_does_not_spring(
+    checkpoint: Path, tmp_path: Path, marker: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from deepspeed.runtime.checkpoint_engine import TorchCheckpointEngine
+
+    network, _ = models.load(checkpoint)
+    how = load_settings(ROOT / "params.yaml", "mini").adapt
+    running = engine.start(network, how, 1, 1e-3, lambda step: 1.0)
+    engine.save(running, tmp_path)
+    engine.load(running, tmp_path)
+    (tmp_path / file).write_bytes(saved(Trap(marker)))
+    with pytest.raises(pickle.UnpicklingError, match="mkdir"):
+        engine.load(running, tmp_path)
+    assert not marker.exists()
+    usual = torch.load
+    monkeypatch.setattr(torch, "load", lambda path, **options: usual(path, **{**options, "weights_only": False}))
+    running.checkpoint_engine = TorchCheckpointEngine(running._config)  # DeepSpeed's own
+    with suppress(Exception):  # of whatever is missing now
+        engine.load(running, tmp_path)
+    assert marker.exists()
 
 
 def test_an_encoders_package_is_one_that_is_installed(marker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
