@@ -18,8 +18,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from odyssey.corpora import local
-from odyssey.corpora.local import file_kind, files, iter_lines, iter_records, read_documents, text_batches
+from odyssey.corpora import lines
+from odyssey.corpora.columns import text_batches
+from odyssey.corpora.lines import iter_lines
+from odyssey.corpora.local import file_kind, files, iter_records, read_documents
 from odyssey.errors import OdysseyError
 
 # Any characters but halves of surrogate pairs; many line ends, quotes, NULs and marks among them.
@@ -146,10 +148,10 @@ def test_what_json_allows_is_read_though_a_stricter_reader_comes_first(tmp_path:
 def test_lines_are_whole_whatever_the_blocks_that_are_read_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(local, "_AHEAD", size)
-    lines = [b"x" * length + b"\n" for length in (0, 1, 5, 6, 7, 8, 100)] + [b"no end"]
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"".join(lines[:4])) + gzip.compress(b"".join(lines[4:])))
-    assert list(iter_lines(tmp_path / "a.jsonl.gz")) == list(enumerate(lines, 1))
+    monkeypatch.setattr(lines, "_AHEAD", size)
+    written = [b"x" * length + b"\n" for length in (0, 1, 5, 6, 7, 8, 100)] + [b"no end"]
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"".join(written[:4])) + gzip.compress(b"".join(written[4:])))
+    assert list(iter_lines(tmp_path / "a.jsonl.gz")) == list(enumerate(written, 1))
     for number, _ in iter_lines(tmp_path / "a.jsonl.gz"):  # left before its end
         if number == 2:
             break
@@ -350,8 +352,8 @@ def test_names_of_files_that_are_left_out_do_nothing_to_a_terminal(
 @pytest.fixture
 def _short_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """A record may have 1 MiB."""
-    monkeypatch.setattr(local, "_RECORD", 1 << 20)
-    monkeypatch.setattr(local, "_BUFFER", 1 << 12)
+    monkeypatch.setattr(lines, "RECORD", 1 << 20)
+    monkeypatch.setattr(lines, "BUFFER", 1 << 12)
 
 
 ENDLESS = b"x" * (3 << 20)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from odyssey import yaml_files
-from odyssey.corpora import hub, local, sources
+from odyssey.corpora import columns, hub, local, sources
 from odyssey.errors import OdysseyError
 from odyssey.published import CORPORA, M2D2
 from odyssey.science.rows import pack, paragraphs
@@ -153,7 +153,7 @@ def _documents(path: Path, column: str) -> Iterator[str]:
 def _document_names(path: Path) -> list[bytes | None] | None:
     """The document of each row of a Parquet file; None if it does not tell documents apart."""
     try:
-        names = [name for batch in local.text_batches(path, DOCUMENT_COLUMN) for name in local.raw_texts(batch)]
+        names = [name for batch in columns.text_batches(path, DOCUMENT_COLUMN) for name in columns.raw_texts(batch)]
     except OdysseyError:
         return None
     return names if len(set(names)) > 1 else None

@@ -26,7 +26,9 @@ from urllib.parse import quote
 
 import numpy as np
 
-from odyssey.corpora.local import file_kind, iter_lines, json_text, raw_texts, text_batches
+from odyssey.corpora.columns import raw_texts, text_batches
+from odyssey.corpora.lines import iter_lines
+from odyssey.corpora.local import file_kind, json_text
 from odyssey.corpora.parquet import Row
 from odyssey.corpora.writer import ParquetStream, RowWriter
 from odyssey.errors import OdysseyError

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from test_local import FORMATS, csv_table, json_lines, parquet_table, zstd
 
-from odyssey.corpora import local
+from odyssey.corpora import lines
 from odyssey.corpora.local import files, iter_records, read_documents
 from odyssey.corpora.shards import draw_candidates
 from odyssey.corpora.textfile import read_rows
@@ -90,7 +90,7 @@ LINES += [
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One folder for all cases; small blocks ahead of the reader, so that a file has several."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "_AHEAD", 1 << 12)
+        patch.setattr(lines, "_AHEAD", 1 << 12)
         yield tmp_path_factory.mktemp("texts")
 
 
