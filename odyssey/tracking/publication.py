@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,8 @@ WRITTEN = "odyssey.note"
 """Tag with the digest of the description that was written here."""
 SUMMARY = "summary"
 """What the tag CURRENT says of a summary run that is."""
+SEED = "[0-9]{1,10}"
+"""What the tag of a run's seed says."""
 ADVICE = "advice"
 """Experiment of what `odyssey advise` was asked."""
 
@@ -119,13 +122,19 @@ def log_entry_point(settings: Settings, layout: Layout, model: str, domain: str)
 
 
 def evidence(study: str, settings: str, folder: Path) -> list[Path]:
-    """Download the evidence that was published of a study with these settings (their digest): one file a seed."""
+    """Download the evidence that was published of a study with these settings (their digest): one file a seed.
+
+    Runs whose tag names no seed are left out: anyone who may write to the store may write tags, and of this one a
+    folder's name is made.
+    """
     with store() as client:
         experiment = client.get_experiment_by_name(study)
         found: dict[str, Run] = {}
         for run in runs.all_runs(client, experiment.experiment_id) if experiment else ():
-            if run.data.tags.get(CURRENT) == SUMMARY and run.data.tags.get(SETTINGS) == settings:
-                found.setdefault(run.data.tags["seed"], run)
+            tags = run.data.tags
+            seed = tags.get("seed", "")
+            if tags.get(CURRENT) == SUMMARY and tags.get(SETTINGS) == settings and re.fullmatch(SEED, seed):
+                found.setdefault(seed, run)
         paths = []
         for seed, run in found.items():
             (target := folder / f"seed{seed}").mkdir(parents=True)
