@@ -90,10 +90,11 @@ def test_no_password_is_shown(middle: str, tail: str) -> None:
         shown = connection.shown(address)
         rest = address.partition("://")[2]
         host = re.split("[/?#]", rest)[0]
+        path = rest.removeprefix(host)
         told = [
             f"cannot connect to {address}",
             f"'{address}/api' is no address",
-            f"HTTPConnectionPool(host='{host}'): Max retries exceeded with url: {rest.removeprefix(host)}/api/2.0/mlflow",
+            f"HTTPConnectionPool(host='{host}'): Max retries exceeded with url: {path}/api/2.0/mlflow",
             *(f"invalid port '{part}'" for part in re.split("[/?#@:]", address)),
         ]
         for text in (shown, *(connection.reason(ValueError(one)) for one in told)):
