@@ -29,6 +29,7 @@ from odyssey.tracking import runs, views
 from odyssey.tracking.connection import experiment_id, handed_down, root, shown, store, uri
 from odyssey.tracking.runs import DIGEST
 from odyssey.tracking.views import COLOR, CURRENT, colour
+from odyssey.written import as_written
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -193,11 +194,12 @@ def _describe(client: MlflowClient, settings: Settings, layout: Layout, record: 
     headline = read_rows(layout.report / "tables" / "headline.csv")
     tokens = read_rows(layout.report / "tables" / "top_tokens.csv")
     claims = read_rows(layout.claims / "claims.csv")
-    told = description.summary(settings, headline, claims, tokens, record.texts, places)
-    for name, text in _notes(client.get_run(places.summary).data.tags, told).items():
+    with as_written(layout.report, "report"):
+        of_run = description.summary(settings, headline, claims, tokens, record.texts, places)
+        of_all = description.experiment(settings, headline, tokens, places)
+    for name, text in _notes(client.get_run(places.summary).data.tags, of_run).items():
         client.set_tag(places.summary, name, text)
-    told = description.experiment(settings, headline, tokens, places)
-    for name, text in _notes(client.get_experiment(places.experiment).tags, told).items():
+    for name, text in _notes(client.get_experiment(places.experiment).tags, of_all).items():
         client.set_experiment_tag(places.experiment, name, text)
 
 
