@@ -1,4 +1,7 @@
-"""What a cell's run shows of each stage's results: files in, metrics, tables and tags into its record."""
+"""What a cell's run shows of each stage's results: files in, metrics, tables and tags into its record.
+
+Called inside of `written.as_written`, which makes one error of what a file has not or has otherwise.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from odyssey.layout import CURVES, SUMMARY
 from odyssey.record import Metric, Record, as_text, flatten, read_rows
 from odyssey.science.perplexity import Score
 from odyssey.store import digest, read_json, read_manifest
+from odyssey.written import check_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,13 +47,20 @@ def _add_similarity(record: Record, folder: Path) -> None:
 
 def _add_adapt(record: Record, folder: Path) -> None:
     """Curves by optimiser step: NLL in nats per token, learning rate."""
-    for row in read_rows(folder / "curves.csv"):
+    for row in _some(folder / "curves.csv"):
         record.metrics += curve_point(int(row["step"]), [float(row[name]) for name in CURVES])
-    for loss in read_rows(folder / "loss.csv"):
+    for loss in _some(folder / "loss.csv"):
         record.metrics += loss_point(int(loss["step"]), float(loss["nll"]), float(loss["learning_rate"]))
     record.tags[TRAINED] = trained(record.tags["model"], record.tags["domain"], read_manifest(folder)["made_from"])
     for name in ("curves.csv", "loss.csv"):
         record.files[f"results/{name}"] = folder / name
+
+
+def _some(path: Path) -> list[dict[str, str]]:
+    rows = read_rows(path)
+    if not rows:
+        raise ValueError(f"no rows in {path.name}")
+    return rows
 
 
 def trained(model: str, domain: str, made_from: Mapping[str, Any]) -> str:
@@ -110,9 +121,11 @@ def _token_table(folder: Path, split: str) -> pd.DataFrame:
     Tokens are quoted: the UI swallows blanks, and takes a token that is a number for a place in
     the list. All digits are in the stage's own file.
     """
-    table = read_frame(folder / f"{split}.csv").sort_values("contribution", ascending=False, kind="stable")
-    table["token"] = [f"'{token}'" for token in table["token"]]
     columns = ["token", "contribution", "change", "nll_before", "nll_after", "count", "token_id"]
+    table = read_frame(folder / f"{split}.csv")
+    check_rows(table, columns)
+    table = table.sort_values("contribution", ascending=False, kind="stable")
+    table["token"] = [f"'{token}'" for token in table["token"]]
     return table[columns].round({"contribution": 5, "change": 3, "nll_before": 3, "nll_after": 3})
 
 

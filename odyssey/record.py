@@ -81,13 +81,17 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file as text; raises OdysseyError if it is missing, damaged or not UTF-8."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            rows = list(csv.DictReader(file))
     except FileNotFoundError:
         raise OdysseyError(f"{path}: no such file; run `dvc repro report` first") from None
     except UnicodeDecodeError:
         raise OdysseyError(f"{path}: not UTF-8; delete it and run its stage again") from None
     except (OSError, csv.Error) as error:
         raise OdysseyError(f"{path}: cannot be read ({error}); delete it and run its stage again") from None
+    # Where a row is longer than the header or shorter: no key, or no value.
+    if any(None in row or None in row.values() for row in rows):
+        raise OdysseyError(f"{path}: rows and header differ in length; delete it and run its stage again")
+    return rows
 
 
 def flatten(tree: Mapping[str, Any], joint: str, above: str = "") -> Iterator[tuple[str, Any]]:

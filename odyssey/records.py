@@ -21,11 +21,14 @@ from odyssey.record import Data, Metric, Record, as_text, fit, flatten
 from odyssey.sections import SPLITS
 from odyssey.settings import Settings
 from odyssey.store import MANIFEST, check_file, check_folder, content_digest, digest, read_json, read_manifest
+from odyssey.written import as_written
 
 CELL_STAGES = ("similarity", "adapt", "evaluate", "tokens", "claims")
 """Stages whose results a (model, domain) run shows."""
 READ = {"adapt": ("curves.csv", "loss.csv")}
 """Files of a cell that are read, where that is not all: checkpoints are large, and not looked at here."""
+READ_AT_ONCE = 1 << 20
+"""Bytes."""
 SETTINGS = "odyssey.settings"
 """Tag of a summary run by which other seeds of the same study are found."""
 
@@ -45,7 +48,8 @@ def cell_record(
         check_folder(folder, stage, READ.get(stage))
         if outdated := _outdated(settings, layout, stage, model, domain):
             raise OdysseyError(f"{folder}: {outdated} has changed since it was made; run `dvc repro {stage}`")
-        READERS[stage](record, folder)
+        with as_written(folder, stage):
+            READERS[stage](record, folder)
         record.enclosed[f"manifests/{stage}.json"] = folder / MANIFEST
     record.tags["code"] = digest({stage: _made_from(folder).get("code") for stage, folder in folders.items()})
     # The metric logged first is the one that MLflow's page of compared runs shows.
@@ -87,8 +91,9 @@ def summary_record(settings: Settings, layout: Layout) -> Record:
             if path.is_file() and path.name != MANIFEST:
                 record.files[path.relative_to(layout.data).as_posix()] = path
     record.tables["claims.json"] = read_frame(layout.claims / "claims.csv")
-    for key, value in flatten(read_json(layout.report / "metrics.json"), "/"):
-        record.metrics.append(Metric(key, float(value)))
+    with as_written(layout.report, "report"):
+        for key, value in flatten(read_json(layout.report / "metrics.json"), "/"):
+            record.metrics.append(Metric(key, float(value)))
     record.texts["params.yaml"] = yaml.safe_dump(effective, sort_keys=False, allow_unicode=True)
     for name in [name for name in record.files if name.startswith(f"{DRAWINGS}/")]:
         record.texts[name] = fluid(record.files.pop(name).read_text(encoding="utf-8"))
@@ -115,32 +120,44 @@ def _params(settings: Settings, model: str, domain: str) -> dict[str, str]:
 
 
 def _datasets(layout: Layout, domain: str) -> list[Data]:
+    """The corpora and splits of a cell's domain; raises OdysseyError for a file that is not what was sampled."""
     for name in (SOURCE, domain):
         check_file(layout.corpus(name) / SUMMARY, "sample")
-    about, summary = (read_json(layout.corpus(name) / SUMMARY) for name in (SOURCE, domain))
-    source = Data(SOURCE, layout.source, _md5(layout.source), "pretrain", _counts(about))
-    splits = [(split, layout.split(domain, split), summary[split]) for split in SPLITS]
-    return [source, *(Data(f"{domain}/{s}", path, _md5(path), s, _counts(about)) for s, path, about in splits)]
+    with as_written(layout.corpus(SOURCE), "sample"):
+        found = [(SOURCE, layout.source, "pretrain", _counts(read_json(layout.corpus(SOURCE) / SUMMARY)))]
+    with as_written(layout.corpus(domain), "sample"):
+        summary = read_json(layout.corpus(domain) / SUMMARY)
+        found += [(f"{domain}/{s}", layout.split(domain, s), s, _counts(summary[s])) for s in SPLITS]
+    return [Data(name, path, _md5(path), context, counts) for name, path, context, counts in found]
 
 
 def _counts(about: Mapping[str, int]) -> dict[str, int]:
-    return {key: about[key] for key in ("rows", "documents", "words") if key in about}
+    return {key: int(about[key]) for key in ("rows", "documents", "words") if key in about}
 
 
 def _md5(path: Path) -> str:
-    """DVC's hash of a file."""
+    """DVC's hash of a file of stage `sample`, after comparing its sha256 with the manifest's."""
     try:
         about = path.stat()
     except FileNotFoundError:
         raise OdysseyError(f"{path}: not there yet; run `dvc repro sample` first") from None
-    return _md5_of(path, about.st_mtime_ns, about.st_size)
+    md5, sha256 = _hashes(path, about.st_mtime_ns, about.st_size)
+    if sha256 != _held(path):
+        raise OdysseyError(
+            f"{path}: damaged (its sha256 differs from the manifest's); delete {path.parent} and run `dvc repro sample`"
+        )
+    return md5
 
 
 @cache
-def _md5_of(path: Path, _mtime: int, _size: int) -> str:
-    """Computed once for all cells: the source corpus is part of each."""
+def _hashes(path: Path, _mtime: int, _size: int) -> tuple[str, str]:
+    """MD5 and sha256, by reading once for all cells: the source corpus is part of each."""
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        while part := file.read(READ_AT_ONCE):
+            md5.update(part)
+            sha256.update(part)
+    return md5.hexdigest(), sha256.hexdigest()
 
 
 def _folder(layout: Layout, stage: str, model: str, domain: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from odyssey.records import cell_record, settings_digest, summary_record
 from odyssey.sections import Name, Section
 from odyssey.settings import Settings
 from odyssey.store import check_folder, read_json
+from odyssey.written import as_written
 
 ROUNDING = ("adapt.engine.", "pretrain.engine.", "embed.batch_size", "evaluate.batch_tokens")
 FREE = (*ROUNDING, "sample.workers", "accept_licenses")
@@ -85,12 +86,7 @@ def measure(settings: Settings, layout: Layout, root: Path) -> Reference:
     for cell in bar(cells, "read results", unit="cells"):
         cell_record(settings, layout, *cell)
     summary_record(settings, layout)
-    numbers: Numbers = {quantity: {} for quantity in QUANTITIES}
-    _read_distances(layout, numbers)
-    _read_perplexities(layout, numbers)
-    _read_claims(layout, numbers)
-    for cell in cells:
-        _read_counts(layout, *cell, numbers[COUNTS])
+    numbers = read_numbers(layout, cells)
     commit, dirty = git_state(root)
     return Reference(
         study=settings.study,
@@ -109,6 +105,20 @@ def measure(settings: Settings, layout: Layout, root: Path) -> Reference:
         contents=contents,
         numbers=numbers,
     )
+
+
+def read_numbers(layout: Layout, cells: Iterable[tuple[str, str]]) -> Numbers:
+    """What is compared of the stages' tables; raises OdysseyError for what is not as this version writes it."""
+    numbers: Numbers = {quantity: {} for quantity in QUANTITIES}
+    with as_written(layout.similarity, "similarity"):
+        _read_distances(layout, numbers)
+    with as_written(layout.report, "report"):
+        _read_perplexities(layout, numbers)
+    with as_written(layout.claims, "claims"):
+        _read_claims(layout, numbers)
+    for cell in cells:
+        _read_counts(layout, *cell, numbers[COUNTS])
+    return numbers
 
 
 def effective(settings: Settings) -> dict[str, Any]:
@@ -158,9 +168,12 @@ def _read_claims(layout: Layout, numbers: Numbers) -> None:
 
 def _read_counts(layout: Layout, model: str, domain: str, counts: dict[str, Value]) -> None:
     """Tokens and bytes scored, and what the token tables are of."""
-    scores = read_json(layout.evaluated(model, domain) / "scores.json")
-    found = {"scored": scores["adapted"], "tokens": read_json(layout.tokens(model, domain) / SUMMARY)}
-    for key, value in flatten({**found, "parameters": scores["parameters"]}, "."):
+    with as_written(layout.evaluated(model, domain), "evaluate"):
+        scores = read_json(layout.evaluated(model, domain) / "scores.json")
+        scored, parameters = dict(scores["adapted"]), scores["parameters"]
+    with as_written(layout.tokens(model, domain), "tokens"):
+        tokens = dict(read_json(layout.tokens(model, domain) / SUMMARY))
+    for key, value in flatten({"scored": scored, "tokens": tokens, "parameters": parameters}, "."):
         if isinstance(value, int):
             counts[f"{model}/{domain} {key}"] = value
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from odyssey import claims, verdicts
+from odyssey.claims_tables import check_claims_table
 from odyssey.errors import OdysseyError
 from odyssey.estimates import correlations
 from odyssey.frames import read_frame, write_frame
@@ -21,6 +22,7 @@ from odyssey.science import stats
 from odyssey.science.splits import generator
 from odyssey.settings import Settings
 from odyssey.tracking import publication
+from odyssey.written import read_of
 
 
 def combine(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -31,7 +33,7 @@ def combine(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = publication.evidence(settings.study, settings_digest(settings), Path(folder))
-        frames = [read_frame(path) for path in paths]
+        frames = [_evidence(settings.study, path) for path in paths]
         seeds = sorted({int(frame["seed"].iloc[0]) for frame in frames})
         if len(seeds) < 2:
             raise OdysseyError(
@@ -49,6 +51,16 @@ def combine(settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
         files = {f"claims/{name}.csv": Path(folder) / f"{name}.csv" for name in tables}
         publication.log_seeds(settings.study, seeds, files)
     return found, changes
+
+
+def _evidence(study: str, path: Path) -> pd.DataFrame:
+    with read_of(
+        f"{path.name} of a run '{study} summary' in MLflow", "delete that run and publish its seed with `odyssey track`"
+    ):
+        table = read_frame(path)
+        check_claims_table("evidence", table)
+        int(table["seed"].iloc[0])
+    return table
 
 
 def by_domain(evidence: pd.DataFrame, confidence: float) -> pd.DataFrame:

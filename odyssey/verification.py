@@ -103,7 +103,7 @@ def read_reference(settings: Settings, root: Path) -> Reference:
         reference = validate_as(Reference, json.loads(path.read_text(encoding="utf-8")), str(path))
         if unknown := sorted(set(reference.numbers) - set(TOLERANCES)):
             raise OdysseyError(f"{path}: unknown quantity '{unknown[0]}'")
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of thousands of digits, too deep
         raise OdysseyError(f"{path}: not readable as JSON ({error}); {remedy}") from None
     except OdysseyError as error:
         raise OdysseyError(f"{error}; {remedy}") from None

@@ -327,6 +327,12 @@ def test_seeds_meet_in_mlflow(study: tuple[Settings, Layout], tmp_path: Path, mo
             "claims/domains.csv",
             "claims/evidence.csv",
         }
+    # Of a tag that somebody else has written no folder's name is made, and what is none is left out.
+    for summary in client.search_runs([experiment.experiment_id], "tags.current = 'summary'"):
+        if summary.data.tags["seed"] == "1":
+            client.set_tag(summary.info.run_id, "seed", "0/../../ESCAPED")
+    with pytest.raises(OdysseyError, match="1 seed"):
+        seeds.combine(settings)
     # Other settings are another study.
     other = settings.model_copy(update={"claims": QUICK.model_copy(update={"resamples": 300})})
     with pytest.raises(OdysseyError, match="0 seed"):

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from odyssey.cli import main
 from odyssey.errors import OdysseyError
 from odyssey.record import Metric, Record
 from odyssey.state import DIFF, State, state
@@ -154,6 +156,20 @@ def test_the_commands_that_are_printed_do_the_same(project: Path, tmp_path: Path
     place = project.with_name(f"{project.name}-{run_id[:8]}")
     subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True, capture_output=True)
     assert (place / "out.txt").read_bytes() == (project / "out.txt").read_bytes()
+
+
+def test_what_git_says_cannot_act_on_a_terminal(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = "\x1b]0;owned\x07\rall is well"
+    monkeypatch.setattr(
+        "odyssey.tracking.restore.commands",
+        lambda *_: [["echo", hostile], ["sh", "-c", f"echo '{hostile}' >&2; exit 3"]],
+    )
+    (project / "studies").mkdir(exist_ok=True)
+    said = CliRunner().invoke(main, ["restore", "0" * 32, "--into", str(tmp_path / "then")])
+    assert said.exit_code == 1
+    assert "owned" in said.stdout.splitlines()[1]
+    assert "owned" in said.stderr.splitlines()[-1]
+    assert not {"\x1b", "\x07", "\r"} & {*said.stdout, *said.stderr}
 
 
 def test_what_cannot_be_restored_is_said(project: Path, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ import sys
 import urllib.error
 import urllib.request
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import published
 import pytest
@@ -320,11 +321,19 @@ SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "planted+aws/key-6",
 }
 IN_ADDRESS, IN_REMOTE = "planted-address-7", "ghp_planted0000000000000000000000008"
+PARTS = [f"planted9{letter}" for letter in "abcde"]
+ODD = "{}/{}@{}#{}?{}".format(*PARTS)
+"""A password of all that an address has another use for."""
 
 
 @pytest.fixture
 def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with results, in git, and with secrets in the environment and in git's remote."""
+    settings = published.study("planted")
+    return plant(tmp_path, monkeypatch, settings, lambda folder: published.fill(folder, settings))
+
+
+def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings, fill: Callable[[Path], object]) -> Path:
     folder = tmp_path / "a project"
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "DVC_"))]:
@@ -332,8 +341,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(folder)
-    settings = published.study("planted")
-    published.fill(folder, settings)
+    fill(folder)
     (folder / "data").rename(folder / "filled")
     (folder / "data").mkdir()
     (folder / "filled").rename(folder / "data" / settings.study)
@@ -353,8 +361,10 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def leaks(folder: Path, *said: str) -> list[str]:
     """Where a planted secret is, in whatever form: as it is, or as HTTP's basic credentials."""
     known = {**SECRETS, "address": IN_ADDRESS, "remote": IN_REMOTE}
+    known |= {f"part {part}": part for part in PARTS}
     pair = f"{SECRETS['MLFLOW_TRACKING_USERNAME']}:{SECRETS['MLFLOW_TRACKING_PASSWORD']}"
     known["basic"] = base64.b64encode(pair.encode()).decode()
+    known["odd basic"] = base64.b64encode(f"user:{ODD}".encode()).decode()
     files = [path for path in folder.rglob("*") if path.is_file() and ".git" not in path.relative_to(folder).parts]
     assert len(files) > 20
     texts = {str(path): path.read_bytes() for path in files} | {f"said {k}": one.encode() for k, one in enumerate(said)}
@@ -405,6 +415,99 @@ def test_no_secret_is_said_of_a_store_that_fails(
         assert "127.0.0.1" in done.stderr
         said += told(done)
     assert leaks(planted, *said, *capfd.readouterr()) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"postgresql://user:{ODD}@127.0.0.1:1/mlflow",
+        f"http://127.0.0.1:{ODD}@127.0.0.1:1",
+        f"http://127.0.0.1:1/mlflow?token={IN_ADDRESS}",
+        *(f"postgresql://user:{PARTS[0]}{odd}{PARTS[1]}@127.0.0.1:1/mlflow" for odd in "/@#?"),
+        *(f"http://127.0.0.1:1{odd}{PARTS[0]}{odd}{PARTS[1]}@127.0.0.1:1/mlflow" for odd in "/@#?"),
+    ],
+)
+def test_no_part_of_a_password_is_said_whatever_is_in_it(
+    planted: Path, address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("odyssey.tracking.connection.FIRST_ANSWER", 1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    said: list[str] = []
+    for command in (["-v", "track"], ["restore", "0" * 32], ["ui"], ["claims", "--all-seeds"]):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 1
+        said += told(done)
+    assert leaks(planted, *said, *capfd.readouterr()) == []
+
+
+def test_no_secret_is_kept_or_said_by_a_sweep(
+    planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Scripts and pickles for SLURM hold commands; a job's environment is what SLURM hands on."""
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    for name, says in (("sbatch", "Submitted batch job 17"), ("srun", ""), ("squeue", "")):
+        (commands / name).write_text(f"#!/bin/sh\necho '{says}'\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://user:{ODD}@127.0.0.1:1/{IN_ADDRESS}")
+    said: list[str] = []
+    there = ["sweep", "--on", "slurm", "--gpu", "cpu"]
+    for command in ([*there, "--dry-run"], [*there, "--no-wait"], ["sweep", "--status"]):
+        done = CliRunner().invoke(main, command)
+        said += told(done)
+        assert done.exit_code == 0, done.output
+    left = [path.name for path in (planted / "data" / "planted" / "sweep").rglob("*") if path.is_file()]
+    assert [name for name in left if name.endswith(".pkl")]
+    assert [name for name in left if name.endswith(".sh")]
+    assert leaks(planted, *said, *capfd.readouterr()) == []
+
+
+@pytest.mark.slow
+def test_no_secret_is_kept_or_said_of_a_model(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Registered, advised on and verified, with a server whose files are searched, too."""
+    from test_registry import DOMAIN, MODEL, fill, small_study
+
+    settings = small_study("planted")
+    plain = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    folder = plant(tmp_path, monkeypatch, settings, lambda folder: fill(folder, settings, checkpoint))
+    (folder / "mine.txt").write_text("\n\n".join(f"The value {k} of row {k * k} is returned." * 9 for k in range(80)))
+    asked = [
+        "--model",
+        str(checkpoint),
+        "--source",
+        "mine.txt",
+        "--domain",
+        "mine.txt",
+        "--no-probe",
+        "--learning-rate",
+        "1e-3",
+    ]
+    kept, port = folder / "server", free_port()
+    kept.mkdir()
+    places = ("--backend-store-uri", f"sqlite:///{kept / 'runs.db'}", "--artifacts-destination", str(kept / "files"))
+    server = (sys.executable, "-m", "mlflow", "server", *places, "--port", str(port), "--workers", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:{quote(ODD, safe='')}@127.0.0.1:{port}")
+    said: list[str] = []
+    with started(*server, folder=kept, environment=plain) as running:
+        running.page(f"http://127.0.0.1:{port}/health")
+        for command, status in (
+            (["track"], 0),
+            (["register", "--model", MODEL, "--domain", DOMAIN], 0),
+            (["register", "--model", MODEL], 0),
+            (["advise", *asked], 0),
+            (["verify", "--record"], 1),  # the report is none
+        ):
+            # Of a process of its own: what libraries have read of the environment of the tests is not asked.
+            words = [sys.executable, "-m", "odyssey", *command]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+            said += [done.stdout, done.stderr]
+            assert done.returncode == status, done.stderr
+    assert len(list((kept / "files").rglob("*.safetensors"))) == 2
+    assert len(list((kept / "files").rglob("README.md"))) == 2
+    assert leaks(folder, *said, *capfd.readouterr()) == []
 
 
 @pytest.mark.slow

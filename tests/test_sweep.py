@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import gc
 import os
 import signal
@@ -155,6 +157,18 @@ def test_one_sweep_at_a_time(tmp_path: Path) -> None:
         record.held().__enter__()
     with record.held():
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_as_such(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OdysseyError, match=r"sweep: files cannot be locked on this file system .*--data$"):
+        Record(Layout(tmp_path)).held().__enter__()
 
 
 # --- what is said

@@ -343,6 +343,20 @@ def test_an_adaptation_with_other_inputs_is_refused(layout: Layout, made_from: d
         cell_record(study("any"), layout, "tiny", "mpmath")
 
 
+def test_a_split_that_was_damaged_is_refused(layout: Layout, tmp_path: Path) -> None:
+    """Its digest would be published as that of what the numbers are of."""
+    settings, cell = study("any"), ("tiny", "mpmath")
+    shutil.copytree(layout.data, tmp_path / "copy")
+    for path in (Layout(tmp_path / "copy").split(cell[1], "test"), Layout(tmp_path / "copy").source):
+        before = path.read_bytes()
+        path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        with pytest.raises(OdysseyError, match=f"{path.name}: damaged .* and run `dvc repro sample`"):
+            cell_record(settings, Layout(tmp_path / "copy"), *cell)
+        path.write_bytes(before)
+    whole = cell_record(settings, Layout(tmp_path / "copy"), *cell)
+    assert [one.md5 for one in whole.data] == [hashlib.md5(one.path.read_bytes()).hexdigest() for one in whole.data]
+
+
 def test_a_report_of_other_results_is_refused(layout: Layout) -> None:
     relink(layout.report, inputs={"evaluate/tiny/mpmath": "another"})
     with pytest.raises(OdysseyError, match="dvc repro report"):

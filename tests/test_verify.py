@@ -293,6 +293,8 @@ def test_settings_that_change_no_result_may_differ(chosen: Settings, root: Path)
         (b'{"study": "smoke", ', "not readable as JSON"),
         (b"\xff\xfe", "not readable as JSON"),
         (b"", "not readable as JSON"),
+        (b"[" * 100_000, "not readable as JSON"),
+        (b"9" * 5000, "not readable as JSON"),
         (b"[]", "expected a mapping"),
         (b"{}", "key 'study' is missing"),
         (None, "key 'numbers.FD.click"),

@@ -15,6 +15,7 @@ from odyssey.cli import interrupts, terminal
 from odyssey.cli.together import LOST, refuse_others
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
+from odyssey.panics import is_panic, panic_text
 from odyssey.settings import PARAMS_FILE, Settings, load_settings
 
 SECTIONS = {
@@ -73,6 +74,10 @@ class Group(click.Group):
                     "what was finished is kept, and training goes on from its last checkpoint"
                 ) from None
             raise
+        except BaseException as error:
+            if not is_panic(error):
+                raise
+            raise Failure(f"{context.invoked_subcommand}: {panic_text(error)}") from None
 
     def _run(self, context: click.Context) -> Any:
         try:
@@ -103,6 +108,10 @@ def _of_disk(error: OSError) -> str | None:
         return f"the disk is full{where}: free some space"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE):
         return f"the disk cannot be used{where} ({str(error.strerror).lower()}): mend that, or take another folder"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY):
+        return f"something is in the way{where} ({str(error.strerror).lower()}): move it, or take another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"a name is too long for the disk{where}: take a folder with a shorter path, or give a shorter name"
     return None
 
 
@@ -130,6 +139,8 @@ def main(context: click.Context, params: str, data: str, verbose: bool) -> None:
     terminal.settle(context, verbose)
     interrupts.listen()
     context.obj = {"params": Path(params), "data": Path(data)}
+    if Path(data).is_file():
+        raise OdysseyError(f"--data {data}: a file; name the folder that the results are in, or a new one")
 
 
 def inputs(context: click.Context, study: str | None = None, accept_licenses: bool = False) -> tuple[Settings, Layout]:

@@ -9,7 +9,7 @@ import click
 from odyssey import announce
 from odyssey.cli.common import inputs, main, stage_inputs
 from odyssey.cli.completing import complete_domains, complete_models
-from odyssey.cli.terminal import say
+from odyssey.cli.terminal import harmless, say
 from odyssey.tracking.connection import shown, uri
 
 
@@ -80,4 +80,5 @@ def restore(run_id: str, into: Path | None) -> None:
     if into is None:
         click.echo(text(commands(run_id)))
     else:
-        bring_back(run_id, into)
+        # What git and DVC say holds names and messages of whoever wrote them.
+        bring_back(run_id, into, lambda line: click.echo(harmless(line)))

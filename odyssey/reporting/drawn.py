@@ -20,6 +20,7 @@ from odyssey.science.attribution import SHARES
 from odyssey.science.splits import generator
 from odyssey.settings import Settings
 from odyssey.store import read_json
+from odyssey.written import as_written
 
 DISTANCE_FIGURES = {"openwebtext": 2, "dolma": 5, "redpajama": 6}
 """The paper's figure of each source corpus; of any other, ours takes the place of the first."""
@@ -86,7 +87,8 @@ def _of_model(settings: Settings, layout: Layout, tables: Frames, model: str) ->
     worst = most_degraded(headline, model)
     changed = top[(top["model"] == model) & (top["domain"] == worst)]
     about_change = captions.change_caption(own, confidence)
-    about_tokens = captions.token_caption(own, read_json(layout.tokens(model, worst) / SUMMARY))
+    with as_written(layout.tokens(model, worst), "tokens"):
+        about_tokens = captions.token_caption(own, read_json(layout.tokens(model, worst) / SUMMARY))
     named = token_figures.tokens(changed, model, worst)
     change = figures.perplexity_change(own, model, portion_order(settings), confidence)
     on_the_way = figures.curves(curves, portion_of, model)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from odyssey import claims, verdicts
+from odyssey.claims_tables import check_claims_table
 from odyssey.errors import OdysseyError
 from odyssey.estimates import correlations
 from odyssey.frames import read_frame, write_frame
@@ -33,6 +35,7 @@ from odyssey.science.token_classes import NEWLINE, SPECIFIC
 from odyssey.science.tokens import TokenTable, token_table
 from odyssey.settings import Settings
 from odyssey.store import check_folder, is_current, new_folder, read_json
+from odyssey.written import as_written, by, check_columns, check_rows
 
 READ = {
     "similarity": ("similarity.csv",),
@@ -43,6 +46,8 @@ READ = {
 }
 """Files of a cell that are read."""
 WHOLE = ("gross", "net", "rising")
+SUMS = ("tokens", "nll_before", "nll_after")
+JOINT_SUMS = ("joint_tokens", "joint_nll_before", "joint_nll_after")
 JOINED = ("joint_contribution", "bits_per_byte_before", "bits_per_byte_after")
 CURVE_POINTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000)
 """Numbers of token ids that the concentration curve is kept at."""
@@ -64,7 +69,10 @@ def run(settings: Settings, layout: Layout) -> pd.DataFrame:
     }
     if is_current(layout.claims, made_from):
         print(f"claims: kept {layout.claims}")
-        return read_frame(layout.claims / "claims.csv")
+        with as_written(layout.claims, "claims"):
+            kept = read_frame(layout.claims / "claims.csv")
+            check_claims_table("claims", kept)
+        return kept
     tables = _tables(settings, layout, cells)
     with new_folder(layout.claims, made_from) as folder:
         for name, table in tables.items():
@@ -86,8 +94,12 @@ def _inputs(settings: Settings, layout: Layout, cells: list[tuple[str, str]]) ->
 
 def _tables(settings: Settings, layout: Layout, cells: list[tuple[str, str]]) -> dict[str, pd.DataFrame]:
     """What the stage writes, by name."""
-    similarity = read_frame(layout.similarity / "similarity.csv").set_index("domain")
-    curves = {cell: read_frame(layout.adapted(*cell) / "curves.csv") for cell in cells}
+    with as_written(layout.similarity, "similarity"):
+        similarity = _similarity(layout)
+    curves = {}
+    for cell in cells:
+        with as_written(layout.adapted(*cell), "adapt"):
+            curves[cell] = _curve(layout.adapted(*cell) / "curves.csv")
     parts = [
         _cell(settings, layout, model, domain, similarity, curves[model, domain])
         for model, domain in bar(cells, "claims", unit="cells")
@@ -104,18 +116,28 @@ def _cell(
     settings: Settings, layout: Layout, model: str, domain: str, similarity: pd.DataFrame, curve: pd.DataFrame
 ) -> dict[str, pd.DataFrame]:
     """One cell's rows of the tables."""
-    scores = read_json(layout.evaluated(model, domain) / "scores.json")
-    table, classes = _attribution(layout, model, domain)
-    shares = concentration(table.contribution)
+    with as_written(layout.similarity, "similarity"):
+        distances = dict(similarity.loc[domain, ["portion", "mmd", "fd"]])
+    with as_written(layout.evaluated(model, domain), "evaluate"):
+        scored = _scored(layout.evaluated(model, domain))
+        change = _change(settings, layout, model, domain)
+    with as_written(layout.tokens(model, domain), "tokens"):
+        class_of = _vocabulary(layout, model, domain)
+    with as_written(layout.evaluated(model, domain), "evaluate"):
+        table = _attribution(layout, model, domain, max(class_of))
+        shares = concentration(table.contribution)
+    with as_written(layout.tokens(model, domain), "tokens"):
+        classes = classes_of(table.token_id, class_of)
+        of_classes = by_class(table, classes)
     evidence = {
         "seed": settings.seed,
         "model": model,
-        "parameters": scores["parameters"],
+        "parameters": scored.parameters,
         "domain": domain,
-        **similarity.loc[domain, ["portion", "mmd", "fd"]],
-        "zero_shot": Score(**scores["zero_shot"]).perplexity,
-        "unit": scores["unit"],
-        **_change(settings, layout, model, domain),
+        **distances,
+        "zero_shot": scored.zero_shot,
+        "unit": scored.unit,
+        **change,
         **_rises(curve),
         **_carriers(table, classes, shares),
     }
@@ -124,7 +146,7 @@ def _cell(
     counts = {f"{name}_{100 * share:.0f}": of.get(share) for share in SHARES for name, of in _counts(shares).items()}
     return {
         "evidence": pd.DataFrame([evidence]),
-        "classes": by_class(table, classes).assign(**key),
+        "classes": of_classes.assign(**key),
         "concentration": pd.DataFrame([{**key, **{name: getattr(shares, name) for name in WHOLE}, **counts}]),
         "concentration_curve": pd.DataFrame({**key, "tokens": at, "share": shares.curve[[k - 1 for k in at]]}),
     }
@@ -134,18 +156,63 @@ def _counts(shares: Concentration) -> dict[str, dict[float, int]]:
     return {"gross": shares.of_gross, "net": shares.of_net}
 
 
+def _similarity(layout: Layout) -> pd.DataFrame:
+    """Distances by domain; raises ValueError or KeyError for what is no such table."""
+    table = read_frame(layout.similarity / "similarity.csv")
+    check_columns(table, ("domain", "portion", "mmd", "fd"))
+    return by(table, "domain")
+
+
+def _curve(path: Path) -> pd.DataFrame:
+    """A cell's curve; raises ValueError or KeyError for what is none."""
+    table = read_frame(path)
+    check_columns(table, ("train_start", *Curve._fields))
+    best_step(_curve_of(table))
+    return table
+
+
+class _Scored(NamedTuple):
+    """What scores.json says of a cell."""
+
+    parameters: int
+    zero_shot: float
+    """Perplexity."""
+    unit: str
+
+
+def _scored(folder: Path) -> _Scored:
+    scores = read_json(folder / "scores.json")
+    return _Scored(int(scores["parameters"]), Score(**scores["zero_shot"]).perplexity, str(scores["unit"]))
+
+
+def _array(path: Path) -> np.ndarray:
+    with path.open("rb") as file:  # NumPy's own reader would take archives and pickles, too
+        found: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    return found
+
+
+def _arrays(folder: Path, *names: str) -> list[np.ndarray]:
+    """Arrays of one number a token; raises ValueError for what is none."""
+    found = [_array(folder / f"{name}.npy") for name in names]
+    if {array.shape for array in found} != {(len(found[0]),)} or not len(found[0]):
+        raise ValueError(f"{', '.join(names)} of shapes {', '.join(str(array.shape) for array in found)}")
+    return found
+
+
 def _change(settings: Settings, layout: Layout, model: str, domain: str) -> dict[str, Any]:
     """A cell's change of perplexity and of the mean NLL, with intervals over the units that are drawn again."""
-    folder = layout.evaluated(model, domain)
-    units, before, after = (
-        np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("units", "zero_shot", "adapted")
-    )
+    units, before, after = _arrays(layout.evaluated(model, domain), "units", "zero_shot", "adapted")
+    if units.max() > len(units):  # what comes next takes memory for each up to it
+        raise ValueError(f"unit {units.max()} of {len(units)} tokens")
     sums = [np.bincount(units, weights=weights) for weights in (None, before.astype(float), after.astype(float))]
     found = _interval(np.stack(sums), settings, generator(settings.seed, "claims", model, domain))
+    changes = _ends("change", found.perplexity, found.perplexity_interval)
+    changes |= _ends("log_change", found.log, found.log_interval)
+    if np.isinf(list(changes.values())).any():
+        raise ValueError("losses beyond any perplexity")
     return {
         "units": found.n,
-        **_ends("change", found.perplexity, found.perplexity_interval),
-        **_ends("log_change", found.log, found.log_interval),
+        **changes,
         "outcome": claims.outcome(found.log_interval),
     }
 
@@ -154,15 +221,19 @@ def _ends(name: str, value: float, interval: stats.Interval) -> dict[str, float]
     return {name: value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
-def _attribution(layout: Layout, model: str, domain: str) -> tuple[TokenTable, np.ndarray]:
-    """The test text's token table and the class of each of its ids."""
-    folder = layout.evaluated(model, domain)
-    ids, before, after = (
-        np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("token_ids", "zero_shot", "adapted")
-    )
-    table = token_table(ids, before, after)
+def _vocabulary(layout: Layout, model: str, domain: str) -> dict[int, str]:
+    """The class of each token id."""
     known = read_frame(layout.tokens(model, domain) / "vocabulary.csv")
-    return table, classes_of(table.token_id, dict(zip(known["token_id"], known["class"], strict=True)))
+    check_rows(known, ("token_id", "class"))
+    return dict(zip(known["token_id"], known["class"], strict=True))
+
+
+def _attribution(layout: Layout, model: str, domain: str, largest: int) -> TokenTable:
+    """The test text's token table, of token ids up to the vocabulary's largest."""
+    ids, before, after = _arrays(layout.evaluated(model, domain), "token_ids", "zero_shot", "adapted")
+    if ids.max() > largest:  # what comes next takes memory for each up to it
+        raise ValueError(f"token id {ids.max()}, and the vocabulary's largest is {largest}")
+    return token_table(ids, before, after)
 
 
 def _rises(curve: pd.DataFrame) -> dict[str, float]:
@@ -198,20 +269,27 @@ def _joins(settings: Settings, layout: Layout, cells: list[tuple[str, str]]) -> 
     """What each way of joining rows makes of a cell's change (nats/token), of all tokens and of the rows' own."""
     rows = []
     for model, domain in cells:
-        folder = layout.joined(model, domain)
-        documents = read_frame(folder / "documents.csv")
-        whole = read_frame(folder / "joins.csv").set_index(["trained", "scored"])
-        for (trained, scored), own in documents.groupby(["trained", "scored"], sort=False):
-            sums = own[["tokens", "nll_before", "nll_after"]].to_numpy(float).T
-            rest = sums - own[["joint_tokens", "joint_nll_before", "joint_nll_after"]].to_numpy(float).T
-            rng = partial(generator, settings.seed, "claims", "joins", model, domain)  # the same documents for each way
-            every, apart = (_interval(part, settings, rng()) for part in (sums, rest))
-            key = {"model": model, "domain": domain, "trained": trained, "scored": scored}
-            changes = _ends("change", every.log, every.log_interval) | _ends(
-                "change_rest", apart.log, apart.log_interval
-            )
-            rows.append({**key, **changes, **whole.loc[(trained, scored), list(JOINED)]})
+        with as_written(layout.joined(model, domain), "joins"):
+            rows += _joins_of(settings, layout, model, domain)
     return pd.DataFrame(rows)
+
+
+def _joins_of(settings: Settings, layout: Layout, model: str, domain: str) -> list[dict[str, Any]]:
+    """One cell's rows of it."""
+    folder, rows = layout.joined(model, domain), []
+    documents, whole = read_frame(folder / "documents.csv"), read_frame(folder / "joins.csv")
+    check_rows(documents, ("trained", "scored", *SUMS, *JOINT_SUMS))
+    check_rows(whole, ("trained", "scored", *JOINED))
+    whole = by(whole, "trained", "scored")
+    for (trained, scored), own in documents.groupby(["trained", "scored"], sort=False):
+        sums = own[list(SUMS)].to_numpy(float).T
+        rest = sums - own[list(JOINT_SUMS)].to_numpy(float).T
+        rng = partial(generator, settings.seed, "claims", "joins", model, domain)  # the same documents for each way
+        every, apart = (_interval(part, settings, rng()) for part in (sums, rest))
+        key = {"model": model, "domain": domain, "trained": trained, "scored": scored}
+        changes = _ends("change", every.log, every.log_interval) | _ends("change_rest", apart.log, apart.log_interval)
+        rows.append({**key, **changes, **whole.loc[(trained, scored), list(JOINED)]})
+    return rows
 
 
 def _interval(sums: np.ndarray, settings: Settings, rng: np.random.Generator) -> stats.Change:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from odyssey import sections
+from odyssey.claims_tables import check_claims_table
 from odyssey.errors import OdysseyError
 from odyssey.frames import read_frame, write_frame
 from odyssey.layout import SOURCE, SUMMARY, Layout
@@ -21,8 +23,10 @@ from odyssey.reporting.claims_text import verdicts
 from odyssey.reporting.drawn import draw
 from odyssey.reporting.method import method
 from odyssey.reporting.terminal import plain
+from odyssey.science.perplexity import Score
 from odyssey.settings import Settings
 from odyssey.store import check_folder, digest, new_folder, read_json, read_manifest, sha256, write_json, write_text
+from odyssey.written import as_written, by, check_columns, check_numbers, check_rows
 
 SPLITS = ("train", "test")
 """Splits whose tokens are analysed."""
@@ -31,6 +35,8 @@ READ = {"adapt": ("curves.csv",)}
 """Files of a cell that are read, where that is not all: checkpoints are large, and not looked at here."""
 CLAIMS = ("claims", "evidence", "correlations", "classes", "concentration", "concentration_curve", "stopping")
 """Tables of stage `claims`; where rows are joined in several ways there is `joins`, too."""
+OF_CELLS = ("evidence", "classes", "concentration")
+"""Those with something of each cell."""
 
 
 def run(settings: Settings, layout: Layout) -> None:
@@ -51,7 +57,7 @@ def run(settings: Settings, layout: Layout) -> None:
         "packages": packages,
     }
     cells = [(model, domain) for model in settings.models for domain in by_portion(settings.adapted)]
-    scores = {cell: read_json(layout.evaluated(*cell) / "scores.json") for cell in cells}
+    scores = {cell: _scores(layout.evaluated(*cell)) for cell in cells}
     measured = _measured(settings, layout)
     found = _claims(settings, layout, made_from["inputs"])
     results = _tables(settings, layout, scores, measured, found)
@@ -80,9 +86,11 @@ def headline(settings: Settings, layout: Layout) -> str:
     """The headline table of a finished report for a terminal, the claims' verdicts, and where the report is."""
     check_folder(layout.report, "report")
     check_folder(layout.claims, "claims")
-    found = read_frame(layout.report / "tables" / "headline.csv")
-    text = plain(found, tables.portions(found), settings.claims.confidence)
-    told = verdicts(read_frame(layout.claims / "claims.csv"))
+    with as_written(layout.report, "report"):
+        found = read_frame(layout.report / "tables" / "headline.csv")
+        text = plain(found, tables.portions(found), settings.claims.confidence)
+    with as_written(layout.claims, "claims"):
+        told = verdicts(read_frame(layout.claims / "claims.csv"))
     opening = "the paper's claims here (`odyssey claims` says why)"
     return f"{text}\n{opening}\n{told}\n\nreport: {layout.report / 'report.html'}"
 
@@ -102,8 +110,15 @@ def _check(settings: Settings, layout: Layout) -> dict[str, tuple[Path, str]]:
 def _corpora(settings: Settings, layout: Layout) -> tuple[dict[str, Any], dict[str, Any], str]:
     """What sample and embed counted, by corpus, for the method's text; and a digest of all their contents."""
     names = (SOURCE, *settings.domains)
-    sampled = {name: _summary(layout.corpus(name), "sample") for name in names}
-    embedded = {name: _summary(layout.embedded(name), "embed") for name in names}
+    sampled, embedded = {}, {}
+    for name in names:
+        splits = () if name == SOURCE else sections.SPLITS
+        with as_written(layout.corpus(name), "sample"):
+            sampled[name] = _summary(layout.corpus(name), "sample")
+            _check_sampled(sampled[name][0], splits)
+        with as_written(layout.embedded(name), "embed"):
+            embedded[name] = _summary(layout.embedded(name), "embed")
+            _check_embedded(embedded[name][0])
     manifests = [{name: found for name, (_, found) in cells.items()} for cells in (sampled, embedded)]
     counts = [{name: summary for name, (summary, _) in cells.items()} for cells in (sampled, embedded)]
     return counts[0], counts[1], digest(manifests)
@@ -113,6 +128,38 @@ def _summary(folder: Path, stage: str) -> tuple[Any, str]:
     """A cell's summary and its content's digest. Texts and vectors are not read here, so they are not hashed."""
     found = check_folder(folder, stage, only=[SUMMARY])
     return read_json(folder / SUMMARY), found
+
+
+def _check_sampled(summary: Mapping[str, Any], splits: Collection[str]) -> None:
+    """Raise one of `written.WRONG` unless the counts are there that the method's text is made of."""
+    if not splits:
+        check_numbers(summary, "population_rows", *({"words"} & set(summary)))
+    for about in [summary[split] for split in splits] or [summary]:
+        check_numbers(about, "rows", above_zero=True)
+    if splits:
+        check_numbers(summary["train"], "words")
+
+
+def _check_embedded(summary: Mapping[str, Any]) -> None:
+    """The same of the vectors' counts."""
+    check_numbers(summary, "n", above_zero=True)
+    check_numbers(summary, "truncated", "d", "max_seq_length")
+    if not isinstance(summary["encoder"], str):
+        raise TypeError("'encoder' is no name")
+
+
+def _scores(folder: Path) -> dict[str, Any]:
+    """A cell's scores; raises OdysseyError if they are none."""
+    with as_written(folder, "evaluate"):
+        scores: dict[str, Any] = read_json(folder / "scores.json")
+        check_numbers(scores, "context")
+        for name in ("zero_shot", "adapted"):
+            check_numbers(scores[name], "tokens", "bytes", above_zero=True)
+            score = Score(**scores[name])
+            check_numbers({"perplexity": score.perplexity, "bits": score.bits_per_byte}, "perplexity", "bits")
+        if not isinstance(scores["unit"], str):
+            raise TypeError("'unit' is no name")
+    return scores
 
 
 def _packages(folders: Iterable[Path]) -> dict[str, str]:
@@ -127,7 +174,10 @@ def _packages(folders: Iterable[Path]) -> dict[str, str]:
 def _measured(settings: Settings, layout: Layout) -> pd.DataFrame:
     """Distances; raises OdysseyError if a domain has none."""
     path = layout.similarity / "similarity.csv"
-    found = read_frame(path)
+    with as_written(layout.similarity, "similarity"):
+        found = read_frame(path)
+        check_columns(found, ("domain", "portion", "mmd", "fd", "n_source", "n_target", "d"))
+        by(found, "domain")
     if absent := [domain for domain in settings.domains if domain not in set(found["domain"])]:
         raise OdysseyError(f"{path}: no domain '{absent[0]}'; run `dvc repro similarity`")
     return found
@@ -136,15 +186,36 @@ def _measured(settings: Settings, layout: Layout) -> pd.DataFrame:
 def _claims(settings: Settings, layout: Layout, inputs: Mapping[str, str]) -> dict[str, pd.DataFrame]:
     """The tables of stage `claims`; raises OdysseyError if made from other results or rules than the report."""
     names = CLAIMS + (("joins",) if (layout.claims / "joins.csv").is_file() else ())
-    found = {name: read_frame(layout.claims / f"{name}.csv") for name in names}
-    made = read_manifest(layout.claims)["made_from"]
-    of = set(found["evidence"][["model", "domain"]].itertuples(index=False, name=None))
     cells = {(model, domain) for model in settings.models for domain in settings.adapted}
-    if of != cells or _rules(made["settings"]) != _rules(settings.model_dump(mode="json")):
+    with as_written(layout.claims, "claims"):
+        found = {name: read_frame(layout.claims / f"{name}.csv") for name in names}
+        for name, table in found.items():
+            check_claims_table(name, table)
+        made = read_manifest(layout.claims)["made_from"]
+        same_rules = _rules(made["settings"]) == _rules(settings.model_dump(mode="json"))
+    if any(_cells(found[name]) != cells for name in OF_CELLS) or not same_rules:
         raise OdysseyError(f"{layout.claims}: of other cells than the study's, or other rules; run `dvc repro claims`")
+    with as_written(layout.claims, "claims"):
+        _check_told(found, settings.models)
     if changed := [name for name, held in made["inputs"].items() if inputs.get(name, held) != held]:
         raise OdysseyError(f"{layout.claims}: made from another result of {changed[0]}; run `dvc repro claims`")
     return found
+
+
+def _cells(table: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(table[["model", "domain"]].itertuples(index=False, name=None))
+
+
+def _check_told(found: Mapping[str, pd.DataFrame], models: Iterable[str]) -> None:
+    """Raise ValueError for a word that the report has no other words for, IndexError for a correlation that is not."""
+    for name, column, words in (
+        ("claims", "verdict", tables.VERDICTS.values()),
+        ("evidence", "outcome", tables.COUNTS.values()),
+    ):
+        if unknown := set(found[name][column]) - set(words):
+            raise ValueError(f"{column} '{unknown.pop()}'")
+    for model, distance in product(models, tables.DISTANCES):
+        tables.spearman(found["correlations"][found["correlations"]["model"] == model], distance)
 
 
 def _rules(held: Mapping[str, Any]) -> list[Any]:
@@ -161,8 +232,13 @@ def _tables(
     """The report's tables by name, made from the stages' files."""
     chosen = measured.set_index("domain", drop=False).loc[list(by_portion(settings.adapted))]
     headline = tables.headline(scores, chosen.reset_index(drop=True), claims["evidence"])
-    tokens = {(*cell, split): read_frame(layout.tokens(*cell) / f"{split}.csv") for cell in scores for split in SPLITS}
-    curves = {cell: read_frame(layout.adapted(*cell) / "curves.csv") for cell in scores}
+    tokens, curves = {}, {}
+    for cell in scores:
+        with as_written(layout.tokens(*cell), "tokens"):
+            tokens |= {(*cell, split): _tokens(layout.tokens(*cell) / f"{split}.csv") for split in SPLITS}
+        with as_written(layout.adapted(*cell), "adapt"):
+            curves[cell] = read_frame(layout.adapted(*cell) / "curves.csv")
+            check_rows(curves[cell], ("fraction", "train_start", "valid", "test"))
     return {
         "headline": headline,
         "similarity": number_domains(settings.domains).merge(measured, on="domain", validate="one_to_one"),
@@ -171,6 +247,12 @@ def _tables(
         "curves": tables.curves(curves, by_portion(settings.adapted)),
         "top_tokens": tables.top_tokens(tokens, settings.report.top_tokens),
     }
+
+
+def _tokens(path: Path) -> pd.DataFrame:
+    table = read_frame(path)
+    check_rows(table, ("token_id", "token", "count", "nll_before", "nll_after", "change", "contribution"))
+    return table
 
 
 def _figures(

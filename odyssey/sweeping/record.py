@@ -88,14 +88,23 @@ class Record:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """For as long as the block lasts no other sweep submits cells of the study; raises OdysseyError if one does."""
+        """For as long as the block lasts no other sweep submits cells of the study.
+
+        Raises OdysseyError if one does, or if the file system does not say whether one does.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise OdysseyError(
                     f"{self.folder}: another sweep of this study runs now; `odyssey sweep --status` shows how far it is"
+                ) from None
+            except OSError as error:  # Lustre without -o flock, NFS without its lock daemon
+                raise OdysseyError(
+                    f"{self.folder}: files cannot be locked on this file system ({error.strerror}), so that two sweeps "
+                    "could do the same cells; have it mounted with locks (flock), or put the results on another one "
+                    "with --data"
                 ) from None
             yield
 

@@ -9,6 +9,7 @@ from odyssey import models, processes
 from odyssey.allocation import is_lost_device, is_out_of_memory
 from odyssey.errors import OdysseyError
 from odyssey.layout import Layout
+from odyssey.panics import is_panic, panic_text
 from odyssey.settings import Settings
 from odyssey.stages import adapt
 from odyssey.sweeping.finished import stages
@@ -42,10 +43,12 @@ def run(
         if journal is not None:
             journal.begin(domain)
         seconds, why = Stopwatch(), ""
-        lost: Exception | None = None
+        lost: BaseException | None = None
         try:
             _do(settings, layout, model, domain, watch)
-        except Exception as error:
+        except BaseException as error:
+            if not (isinstance(error, Exception) or is_panic(error)):
+                raise
             why = reason(error)
             # Others of several processes wait for this one in the middle of the cell: all end, and begin anew.
             lost = error if is_lost_device(error) or processes.count() > 1 else None
@@ -66,12 +69,14 @@ def _do(settings: Settings, layout: Layout, model: str, domain: str, watch: Watc
         stage.run(settings, layout, model=model, domain=domain, **watched)
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """What went wrong, in a line; of what was not to be expected, where it did is printed as well."""
     told = " ".join(str(error).split())
     if isinstance(error, OdysseyError):
         return told
     if is_out_of_memory(error):
         return f"the memory is full: {told}"
+    if is_panic(error):
+        return panic_text(error)
     traceback.print_exception(error)
     return f"{type(error).__name__}: {told}"

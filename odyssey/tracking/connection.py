@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from odyssey.errors import OdysseyError
 
@@ -25,6 +25,12 @@ PATIENCE = 1.0
 """Seconds of waiting for another process of which nothing is said."""
 FIRST_ANSWER = 20
 """Seconds that a store has for its first answer; a server is asked twice. Later requests may carry large files."""
+HIDDEN = "***"
+"""In the place of a secret."""
+CUTS = r"[/?#@:&=\s]"
+"""Where libraries cut an address."""
+TELLING = 3
+"""Characters of a part of a password that say something of it, at least."""
 
 
 @contextmanager
@@ -141,6 +147,11 @@ def _take(file: IO[str]) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:  # Lustre without -o flock, NFS without its lock daemon
+        raise OdysseyError(
+            f"{file.name}: cannot be locked on this file system ({error.strerror}), and only one process may use "
+            f"{shown(uri())} at a time; run where files can be locked, or name another store with MLFLOW_TRACKING_URI"
+        ) from None
     return True
 
 
@@ -202,15 +213,46 @@ def shown(address: str) -> str:
     file = database(address)
     if file is not None:
         return f"sqlite:///{file.relative_to(root()) if file.is_relative_to(root()) else file}"
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    scheme, there, _ = address.partition("://")
+    # A folder's name may have an @ in it, and has no password.
+    if not there or scheme == "file":
+        parts = urlsplit(address)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return f"{scheme}://{_bare(address.removeprefix(f'{scheme}://'))}"
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an error says, or its kind, fit to print: MLflow repeats the address with its password."""
-    return without_secrets((str(error).strip() or type(error).__name__).splitlines()[0])
+    """The first line of what an error says, or its kind, fit to print: MLflow repeats the address with its password.
+
+    What libraries make of an address that is none, a password with a slash in it say, may have parts of it anywhere.
+    """
+    told = (str(error).strip() or type(error).__name__).splitlines()[0]
+    told = without_secrets(told.replace(uri(), shown(uri())))
+    for part in _secret_parts(uri()):
+        told = told.replace(part, HIDDEN)
+    return told
 
 
 def without_secrets(text: str) -> str:
-    """A text in which addresses have no user and password."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
+    """A text in which addresses have no user, no password and no query."""
+    return re.sub(r"(?<=://)\S+", lambda found: _bare(found[0]), text)
+
+
+def _bare(rest: str) -> str:
+    """What of an address after its :// is no secret: a password may hold @, / and all else, and a query a token.
+
+    Of a ? before an @ nobody knows which of both it is in, so that all is hidden.
+    """
+    before, _, after = rest.rpartition("@")
+    return HIDDEN if "?" in before else re.split(r"[?#]", after, maxsplit=1)[0]
+
+
+def _secret_parts(address: str) -> list[str]:
+    """Of an address's password and query what libraries may cut it into, the longest first; not single letters."""
+    if database(address) is not None:
+        return []
+    rest = address.partition("://")[2]
+    user, _, after = rest.rpartition("@")
+    secrets = [user.partition(":")[2] or user, *re.findall(r"=([^&#]*)", after.partition("?")[2])]
+    parts = {part for secret in secrets for one in (secret, unquote(secret)) for part in [one, *re.split(CUTS, one)]}
+    return sorted((part for part in parts if len(part) >= TELLING), key=lambda part: (-len(part), part))

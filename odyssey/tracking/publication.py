@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from odyssey.tracking import runs, views
 from odyssey.tracking.connection import experiment_id, handed_down, root, shown, store, uri
 from odyssey.tracking.runs import DIGEST
 from odyssey.tracking.views import COLOR, CURRENT, colour
+from odyssey.written import as_written
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,6 +41,8 @@ WRITTEN = "odyssey.note"
 """Tag with the digest of the description that was written here."""
 SUMMARY = "summary"
 """What the tag CURRENT says of a summary run that is."""
+SEED = "[0-9]{1,10}"
+"""What the tag of a run's seed says."""
 ADVICE = "advice"
 """Experiment of what `odyssey advise` was asked."""
 
@@ -119,13 +123,19 @@ def log_entry_point(settings: Settings, layout: Layout, model: str, domain: str)
 
 
 def evidence(study: str, settings: str, folder: Path) -> list[Path]:
-    """Download the evidence that was published of a study with these settings (their digest): one file a seed."""
+    """Download the evidence that was published of a study with these settings (their digest): one file a seed.
+
+    Runs whose tag names no seed are left out: anyone who may write to the store may write tags, and of this one a
+    folder's name is made.
+    """
     with store() as client:
         experiment = client.get_experiment_by_name(study)
         found: dict[str, Run] = {}
         for run in runs.all_runs(client, experiment.experiment_id) if experiment else ():
-            if run.data.tags.get(CURRENT) == SUMMARY and run.data.tags.get(SETTINGS) == settings:
-                found.setdefault(run.data.tags["seed"], run)
+            tags = run.data.tags
+            seed = tags.get("seed", "")
+            if tags.get(CURRENT) == SUMMARY and tags.get(SETTINGS) == settings and re.fullmatch(SEED, seed):
+                found.setdefault(seed, run)
         paths = []
         for seed, run in found.items():
             (target := folder / f"seed{seed}").mkdir(parents=True)
@@ -184,11 +194,12 @@ def _describe(client: MlflowClient, settings: Settings, layout: Layout, record: 
     headline = read_rows(layout.report / "tables" / "headline.csv")
     tokens = read_rows(layout.report / "tables" / "top_tokens.csv")
     claims = read_rows(layout.claims / "claims.csv")
-    told = description.summary(settings, headline, claims, tokens, record.texts, places)
-    for name, text in _notes(client.get_run(places.summary).data.tags, told).items():
+    with as_written(layout.report, "report"):
+        of_run = description.summary(settings, headline, claims, tokens, record.texts, places)
+        of_all = description.experiment(settings, headline, tokens, places)
+    for name, text in _notes(client.get_run(places.summary).data.tags, of_run).items():
         client.set_tag(places.summary, name, text)
-    told = description.experiment(settings, headline, tokens, places)
-    for name, text in _notes(client.get_experiment(places.experiment).tags, told).items():
+    for name, text in _notes(client.get_experiment(places.experiment).tags, of_all).items():
         client.set_experiment_tag(places.experiment, name, text)
 
 

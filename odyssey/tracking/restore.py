@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from odyssey.errors import OdysseyError
@@ -57,8 +57,8 @@ def text(found: Sequence[Sequence[str]]) -> str:
     return "\n".join(shlex.join(command) for command in found)
 
 
-def restore(run_id: str, into: Path) -> None:
-    """Run the commands, each shown as it begins.
+def restore(run_id: str, into: Path, tell: Callable[[str], None] = print) -> None:
+    """Run the commands; `tell` takes each as it begins, and then what it says.
 
     Raises OdysseyError if `into` is not new, or a command fails; then `into` is removed again.
     """
@@ -67,20 +67,21 @@ def restore(run_id: str, into: Path) -> None:
     found = commands(run_id, into)
     try:
         for command in found:
-            print(f"$ {shlex.join(command)}", flush=True)
-            _run(command, run_id)
+            tell(f"$ {shlex.join(command)}")
+            if said := _run(command, run_id):
+                tell(said)
     except BaseException:
         shutil.rmtree(into, ignore_errors=True)
         raise
 
 
-def _run(command: Sequence[str], run_id: str) -> None:
-    """Run one command, and show what it says."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _run(command: Sequence[str], run_id: str) -> str:
+    """Run one command; returns what it says."""
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]
         raise OdysseyError(f"run '{run_id}': `{shlex.join(command)}` failed: {lines[-1]}")
-    print(done.stdout, end="")
+    return done.stdout.rstrip("\n")
 
 
 def _cache(project: Path) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,12 @@ from odyssey.corpora.shards import Sample, Shard, sample_shards
 from odyssey.frames import read_frame, write_frame
 from odyssey.layout import Layout
 from odyssey.records import READ, cell_record
+from odyssey.reference import read_numbers
+from odyssey.reporting import page, tables
+from odyssey.reporting.method import method
 from odyssey.settings import Settings
-from odyssey.stages import claims
-from odyssey.store import MANIFEST, check_folder, read_json
+from odyssey.stages import claims, report
+from odyssey.store import MANIFEST, check_folder, digest, read_json, read_manifest, sha256, write_json
 
 from .conftest import FUZZ
 from .damage import MARKS, PUT, TEXT, damaged, refused
@@ -198,6 +203,148 @@ def test_cells_are_read_or_refused(made: tuple[Settings, Layout], at: tuple[str,
             assert isinstance(inputs, str)
     finally:
         path.write_bytes(before)
+
+
+# --- right checksums, wrong content
+
+
+@pytest.fixture(scope="module")
+def reported(made: tuple[Settings, Layout]) -> tuple[Settings, Layout]:
+    """The same with a report."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "draw", lambda *_: iter(()))
+        report.run(*made)
+    return made
+
+
+def reseal(folder: Path) -> None:
+    """Make the manifest one of the files as they are."""
+    manifest = read_manifest(folder)
+    manifest["files"] = {name: sha256(folder / name) for name in manifest["files"]}
+    write_json(folder / MANIFEST, {**manifest, "sha256": digest(manifest)})
+
+
+VALUES = [None, [], {}, [1], {"a": 1}, "text", "", "1", 0, -1, 0.5, 2**70, 1e308, float("nan"), True]
+CELLS_OF_TABLES = ["text", "", "-1", "0", "nan", "inf", "1e308", "9" * 30, '"a', "a,b", "0.5"]
+ARRAYS = [
+    np.zeros(0),
+    np.zeros((500, 2)),
+    np.array(3.0),
+    np.full(500, np.nan),
+    np.full(500, -1),
+    np.full(500, 10**9),
+    np.array(["text"] * 500),
+    np.zeros(500, dtype=[("a", "i4")]),
+    np.zeros(499, dtype=np.int32),
+    np.full(500, 0.5),
+    np.full(500, 1e300),
+    np.zeros(500, dtype=complex),
+    np.array([{}] * 500, dtype=object),
+]
+
+
+@st.composite
+def alterations(draw: Any) -> Callable[[str, bytes], bytes]:
+    """One thing about a file's content that is otherwise than this version writes it."""
+    how, where = draw(st.integers(0, 5)), draw(st.floats(0, 1, exclude_max=True))
+    value, text, array = (draw(st.sampled_from(some)) for some in (VALUES, CELLS_OF_TABLES, ARRAYS))
+
+    def json_altered(content: bytes) -> bytes:
+        found = json.loads(content)
+        at, place = found, where
+        while True:
+            keys = sorted(at)
+            key = keys[int(place * len(keys))]
+            place = place * len(keys) % 1
+            if not isinstance(at[key], dict) or how < 2:
+                break
+            at = at[key]
+        if how % 2:
+            del at[key]
+        else:
+            at[key] = value
+        return json.dumps(value if how == 5 else found).encode()
+
+    def table_altered(content: bytes) -> bytes:
+        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, lineterminator="\n")
+        column, row = table.columns[int(where * table.shape[1])], int(where * 97 % max(len(table), 1))
+        if how == 0:
+            table = table.drop(columns=column)
+        elif how == 1:
+            table = table.head(int(where * 2))
+        elif how == 2:
+            table = pd.concat([table, table.tail(1)])
+        elif how == 3:
+            table[column] = text
+        elif len(table):
+            table.loc[row, column] = text
+        return table.to_csv(index=False).encode() + (b"1,2\n" if how == 5 else b"")
+
+    def array_altered(content: bytes) -> bytes:
+        file = io.BytesIO()
+        np.save(file, array, allow_pickle=True)
+        return [content[:40], b"", b"PK\x03\x04" + content, file.getvalue(), file.getvalue(), file.getvalue()][how]
+
+    altered = {"json": json_altered, "csv": table_altered, "npy": array_altered}
+    return lambda name, content: altered[name.rpartition(".")[2]](content)
+
+
+def page_of(settings: Settings, layout: Layout, about: dict[str, Any]) -> str:
+    """What the report says of results as they are, whatever claims were made from; without its figures."""
+    sampled, embedded, _ = report._corpora(settings, layout)
+    scores = {cell: report._scores(layout.evaluated(*cell)) for cell in [("small", name) for name in DOMAINS]}
+    found = report._claims(settings, layout, {})
+    made = report._tables(settings, layout, scores, report._measured(settings, layout), found)
+    tables.metrics(made["portions"], made["correlations"], found["claims"])
+    told = method(settings, sampled, embedded, list(scores.values()))
+    return page.render(settings, made, found, [], told, about)
+
+
+READABLE = (".json", ".csv", ".npy")
+
+
+@pytest.mark.slow
+@FUZZ
+@given(
+    stage=st.sampled_from(["sample", "embed", "similarity", "adapt", "evaluate", "tokens", "claims", "report"]),
+    which=st.integers(0, 20),
+    alter=alterations(),
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::numpy.exceptions.ComplexWarning")
+def test_a_sealed_file_of_other_content_is_read_or_refused(
+    reported: tuple[Settings, Layout], stage: str, which: int, alter: Callable[[str, bytes], bytes]
+) -> None:
+    settings, layout = reported
+    cell = ("small", "pandas")
+    cells, about = [("small", name) for name in DOMAINS], read_manifest(layout.report)["made_from"]
+    folder = {
+        "sample": layout.corpus("pandas"),
+        "embed": layout.embedded("pandas"),
+        "similarity": layout.similarity,
+        "adapt": layout.adapted(*cell),
+        "evaluate": layout.evaluated(*cell),
+        "tokens": layout.tokens(*cell),
+        "claims": layout.claims,
+        "report": layout.report,
+    }[stage]
+    names = sorted(name for name in read_manifest(folder)["files"] if name.endswith(READABLE))
+    path, manifest = folder / names[which % len(names)], (folder / MANIFEST).read_bytes()
+    before = path.read_bytes()
+    path.write_bytes(alter(path.name, before))
+    reseal(folder)
+    try:
+        read: list[Callable[[], Any]] = [
+            lambda: cell_record(settings, layout, *cell, [stage]),
+            lambda: claims._tables(settings, layout, cells),
+            lambda: read_numbers(layout, cells),
+            lambda: report.headline(settings, layout),
+            lambda: page_of(settings, layout, about),
+        ]
+        for one in read:
+            refused(layout.data, one)
+    finally:
+        path.write_bytes(before)
+        (folder / MANIFEST).write_bytes(manifest)
 
 
 @pytest.mark.slow
