@@ -17,12 +17,18 @@ from faults.disturbed import STAGES, Study, count_steps
 pytestmark = pytest.mark.slow
 
 TRIES = 10
+FEW = 3
+"""Tries of what is the same in every stage."""
 GRACE = 30
 """Seconds between SIGTERM and SIGKILL that SLURM gives unless told otherwise."""
 RESUMABLE = ("pretrain", "adapt")
 """Stages that go on inside a model's training."""
 UNITS = {"sample": "corpus", "pretrain": "model", "embed": "corpus"}
 """What a stage's work is counted in; in cells, if not here."""
+ENDED = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+STATUS = {signal.SIGTERM: os.EX_TEMPFAIL, signal.SIGINT: 130}
+"""What a stage exits with that is asked to end."""
+ENDS = [*((signal.SIGTERM, stage) for stage in STAGES), (signal.SIGINT, "adapt"), (signal.SIGINT, "joins")]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -51,38 +57,50 @@ def test_kill(study: Study, row: Row, stage: str) -> None:
         assert most <= 2
         row.repeated = f"{most} optimiser steps of {steps}"
     else:
-        count = len(study.whole(stage))
-        unit = UNITS.get(stage, "cell")
-        row.repeated = f"the {unit} in work, of {count}" if count > 1 else "all of it"
+        row.repeated = _in_work(study, stage)
 
 
-@pytest.mark.parametrize("stage", RESUMABLE)
-def test_terminate(study: Study, row: Row, stage: str) -> None:
-    row.fault = f"SIGTERM, {stage}"
+def _in_work(study: Study, stage: str) -> str:
+    """What of a stage is repeated where it does not go on inside of a cell."""
+    count = len(study.whole(stage))
+    return f"the {UNITS.get(stage, 'cell')} in work, of {count}" if count > 1 else "all of it"
+
+
+@pytest.mark.parametrize(("number", "stage"), ENDS, ids=[f"{number.name}-{stage}" for number, stage in ENDS])
+def test_terminate(study: Study, row: Row, number: signal.Signals, stage: str) -> None:
+    row.fault = f"{ENDED[number]}, {stage}"
     seconds, steps = study.seconds(stage), study.steps()
     moments = random.Random(stage)
     most, slowest = 0, 0.0
-    while row.tries < TRIES:
+    tries = TRIES if stage in RESUMABLE and number == signal.SIGTERM else FEW
+    while row.tries < tries:
         study.forget(stage)
         process = study.start(stage, count_steps)
-        if not process.signal(signal.SIGTERM, moments.uniform(0.05 * seconds, seconds)):
+        process.heed()
+        if not process.signal(number, moments.uniform(0, seconds)):
             continue
         start = time.monotonic()
         status, said = process.end()
         slowest = max(slowest, time.monotonic() - start)
-        if status == 0:
-            continue  # it came when all was done
         assert "Traceback" not in said, said
-        # Before the command listens for it, a signal does what it does to any process.
-        row.survived += status == os.EX_TEMPFAIL or (status == -signal.SIGTERM and not study.steps())
+        if status == 0 or study.same(stage):
+            continue  # it came when all was done
+        assert f"{stage}: interrupted" in said, said
+        row.survived += status == STATUS[number]
+        whole = study.whole(stage)
         status, said = study.run(stage, count_steps)
         assert status == 0, said
+        after = study.whole(stage)
+        assert {path: after[path] for path in whole} == whole, "a finished cell was made again"
         row.tries += 1
         row.equal += study.same(stage)
         most = max(most, study.steps() - steps)
     assert slowest < GRACE
-    assert most <= 1  # 1: after the last step, when its checkpoint is not written any more
-    row.repeated = f"{most or 'no'} optimiser step; ended in {slowest:.1f} s at most"
+    if stage in RESUMABLE:
+        assert most <= 1  # 1: after the last step, when its checkpoint is not written any more
+        row.repeated = f"{most or 'no'} optimiser step; ended in {slowest:.1f} s at most"
+    else:
+        row.repeated = f"{_in_work(study, stage)}; ended in {slowest:.1f} s at most"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "terminate"])
