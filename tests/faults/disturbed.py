@@ -45,6 +45,13 @@ class Disturbed:
         self._process = _server.Process(target=_work, args=arguments)
         self._process.start()
 
+    def heed(self) -> None:
+        """Wait until it has said what it does: from then on a request to end is one to a stage."""
+        deadline = time.monotonic() + PATIENCE
+        while self._process.is_alive() and not (self.log.exists() and self.log.stat().st_size):
+            assert time.monotonic() < deadline, f"silent for {PATIENCE} s"
+            time.sleep(0.005)
+
     def signal(self, number: int, after: float) -> bool:
         """Send a signal after so many seconds, unless it is done before; whether it was sent."""
         self._process.join(after)

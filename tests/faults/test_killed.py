@@ -7,7 +7,6 @@ import random
 import signal
 import subprocess
 import time
-from contextlib import suppress
 
 import pytest
 
@@ -17,12 +16,18 @@ from faults.disturbed import STAGES, Study, count_steps
 pytestmark = pytest.mark.slow
 
 TRIES = 10
+FEW = 3
+"""Tries of what is the same in every stage."""
 GRACE = 30
 """Seconds between SIGTERM and SIGKILL that SLURM gives unless told otherwise."""
 RESUMABLE = ("pretrain", "adapt")
 """Stages that go on inside a model's training."""
 UNITS = {"sample": "corpus", "pretrain": "model", "embed": "corpus"}
 """What a stage's work is counted in; in cells, if not here."""
+ENDED = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+STATUS = {signal.SIGTERM: os.EX_TEMPFAIL, signal.SIGINT: 130}
+"""What a stage exits with that is asked to end."""
+ENDS = [*((signal.SIGTERM, stage) for stage in STAGES), (signal.SIGINT, "adapt"), (signal.SIGINT, "joins")]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -51,50 +56,75 @@ def test_kill(study: Study, row: Row, stage: str) -> None:
         assert most <= 2
         row.repeated = f"{most} optimiser steps of {steps}"
     else:
-        count = len(study.whole(stage))
-        unit = UNITS.get(stage, "cell")
-        row.repeated = f"the {unit} in work, of {count}" if count > 1 else "all of it"
+        row.repeated = _in_work(study, stage)
 
 
-@pytest.mark.parametrize("stage", RESUMABLE)
-def test_terminate(study: Study, row: Row, stage: str) -> None:
-    row.fault = f"SIGTERM, {stage}"
+def _in_work(study: Study, stage: str) -> str:
+    """What of a stage is repeated where it does not go on inside of a cell."""
+    count = len(study.whole(stage))
+    return f"the {UNITS.get(stage, 'cell')} in work, of {count}" if count > 1 else "all of it"
+
+
+@pytest.mark.parametrize(("number", "stage"), ENDS, ids=[f"{number.name}-{stage}" for number, stage in ENDS])
+def test_terminate(study: Study, row: Row, number: signal.Signals, stage: str) -> None:
+    row.fault = f"{ENDED[number]}, {stage}"
     seconds, steps = study.seconds(stage), study.steps()
     moments = random.Random(stage)
     most, slowest = 0, 0.0
-    while row.tries < TRIES:
+    tries = TRIES if stage in RESUMABLE and number == signal.SIGTERM else FEW
+    while row.tries < tries:
         study.forget(stage)
         process = study.start(stage, count_steps)
-        if not process.signal(signal.SIGTERM, moments.uniform(0.05 * seconds, seconds)):
+        process.heed()
+        if not process.signal(number, moments.uniform(0, seconds)):
             continue
         start = time.monotonic()
         status, said = process.end()
         slowest = max(slowest, time.monotonic() - start)
-        if status == 0:
-            continue  # it came when all was done
         assert "Traceback" not in said, said
-        # Before the command listens for it, a signal does what it does to any process.
-        row.survived += status == os.EX_TEMPFAIL or (status == -signal.SIGTERM and not study.steps())
+        if status == 0 or study.same(stage):
+            continue  # it came when all was done
+        assert f"{stage}: interrupted" in said, said
+        row.survived += status == STATUS[number]
+        whole = study.whole(stage)
         status, said = study.run(stage, count_steps)
         assert status == 0, said
+        after = study.whole(stage)
+        assert {path: after[path] for path in whole} == whole, "a finished cell was made again"
         row.tries += 1
         row.equal += study.same(stage)
         most = max(most, study.steps() - steps)
     assert slowest < GRACE
-    assert most <= 1  # 1: after the last step, when its checkpoint is not written any more
-    row.repeated = f"{most or 'no'} optimiser step; ended in {slowest:.1f} s at most"
+    if stage in RESUMABLE:
+        assert most <= 1  # 1: after the last step, when its checkpoint is not written any more
+        row.repeated = f"{most or 'no'} optimiser step; ended in {slowest:.1f} s at most"
+    else:
+        row.repeated = f"{_in_work(study, stage)}; ended in {slowest:.1f} s at most"
+
+
+def _forget_cells(study: Study) -> None:
+    for stage in STAGES[4:]:
+        study.forget(stage)
+
+
+@pytest.fixture(scope="module")
+def repro_seconds(study: Study) -> float:
+    """How long `dvc repro` takes for the stages from the first cells on, undisturbed."""
+    _forget_cells(study)
+    start = time.monotonic()
+    study.project.run("dvc", "repro")
+    return time.monotonic() - start
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "terminate"])
-def test_dvc_repro(study: Study, row: Row, number: signal.Signals) -> None:
+def test_dvc_repro(study: Study, row: Row, repro_seconds: float, number: signal.Signals) -> None:
     """All processes of `dvc repro` at once, as when a job or a machine ends."""
     row.fault = f"{number.name}, dvc repro"
     row.repeated = "the cell in work"
     moments = random.Random(int(number))
-    for _ in range(3):
-        for stage in STAGES[4:]:
-            study.forget(stage)
-        command = ["dvc", "repro"]
+    command = ["dvc", "repro"]
+    while row.tries < FEW:
+        _forget_cells(study)
         with subprocess.Popen(
             command,
             cwd=study.folder,
@@ -103,9 +133,10 @@ def test_dvc_repro(study: Study, row: Row, number: signal.Signals) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as process:
-            time.sleep(moments.uniform(3, 25))
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
+            # Some are faster than the one that was measured.
+            time.sleep(moments.uniform(0.1, 0.75) * repro_seconds)
+            assert process.poll() is None, f"done in less than {repro_seconds:.0f} s, so nothing was disturbed"
+            os.killpg(process.pid, number)
         row.tries += 1
         said = study.project.run(*command)
         row.survived += "Traceback" not in said
