@@ -146,7 +146,7 @@ def test_a_draw_that_was_interrupted_goes_on(hub: Hub, tmp_path: Path) -> None:
     hub.fail("*train-00002*", status=503, times=None)
     assert "out of order" in message(lambda: sample.run(settings, layout))
     assert not layout.corpus(SOURCE).exists()
-    drawn = {path.name: path.stat().st_mtime_ns for path in layout.sample.glob(".source-*.partial/*")}
+    drawn = {path.name: path.stat().st_mtime_ns for path in layout.sample.glob(".source-*.partial/*.parquet")}
     assert len(drawn) == 2
     hub.mend()
     hub.requests.clear()
