@@ -473,18 +473,10 @@ def test_no_secret_is_kept_or_said_of_a_model(
     settings = small_study("planted")
     plain = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     folder = plant(tmp_path, monkeypatch, settings, lambda folder: fill(folder, settings, checkpoint))
-    (folder / "mine.txt").write_text("\n\n".join(f"The value {k} of row {k * k} is returned." * 9 for k in range(80)))
-    asked = [
-        "--model",
-        str(checkpoint),
-        "--source",
-        "mine.txt",
-        "--domain",
-        "mine.txt",
-        "--no-probe",
-        "--learning-rate",
-        "1e-3",
-    ]
+    for name, about in (("mine.txt", "The value"), ("theirs.txt", "A frame or table")):
+        rows = [f"{about} {k} of row {k * k} is returned. " * 9 for k in range(80)]
+        (folder / name).write_text("\n\n".join(rows))
+    asked = ["--model", str(checkpoint), "--source", "theirs.txt", "--domain", "mine.txt", "--learning-rate", "1e-3"]
     kept, port = folder / "server", free_port()
     kept.mkdir()
     places = ("--backend-store-uri", f"sqlite:///{kept / 'runs.db'}", "--artifacts-destination", str(kept / "files"))
@@ -497,7 +489,7 @@ def test_no_secret_is_kept_or_said_of_a_model(
             (["track"], 0),
             (["register", "--model", MODEL, "--domain", DOMAIN], 0),
             (["register", "--model", MODEL], 0),
-            (["advise", *asked], 0),
+            (["advise", *asked, "--no-probe"], 0),
             (["verify", "--record"], 1),  # the report is none
         ):
             # Of a process of its own: what libraries have read of the environment of the tests is not asked.

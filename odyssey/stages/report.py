@@ -112,7 +112,7 @@ def _corpora(settings: Settings, layout: Layout) -> tuple[dict[str, Any], dict[s
     names = (SOURCE, *settings.domains)
     sampled, embedded = {}, {}
     for name in names:
-        splits = () if name == SOURCE else sections.SPLITS
+        splits = () if name == SOURCE else sections.SPLITS  # all three, and not those of tokens
         with as_written(layout.corpus(name), "sample"):
             sampled[name] = _summary(layout.corpus(name), "sample")
             _check_sampled(sampled[name][0], splits)
@@ -232,7 +232,8 @@ def _tables(
     """The report's tables by name, made from the stages' files."""
     chosen = measured.set_index("domain", drop=False).loc[list(by_portion(settings.adapted))]
     headline = tables.headline(scores, chosen.reset_index(drop=True), claims["evidence"])
-    tokens, curves = {}, {}
+    tokens: dict[tuple[str, str, str], pd.DataFrame] = {}
+    curves: dict[tables.Cell, pd.DataFrame] = {}
     for cell in scores:
         with as_written(layout.tokens(*cell), "tokens"):
             tokens |= {(*cell, split): _tokens(layout.tokens(*cell) / f"{split}.csv") for split in SPLITS}

@@ -278,12 +278,14 @@ def alterations(draw: Any) -> Callable[[str, bytes], bytes]:
             table[column] = text
         elif len(table):
             table.loc[row, column] = text
-        return table.to_csv(index=False).encode() + (b"1,2\n" if how == 5 else b"")
+        written: str = table.to_csv(index=False)
+        return written.encode() + (b"1,2\n" if how == 5 else b"")
 
     def array_altered(content: bytes) -> bytes:
         file = io.BytesIO()
         np.save(file, array, allow_pickle=True)
-        return [content[:40], b"", b"PK\x03\x04" + content, file.getvalue(), file.getvalue(), file.getvalue()][how]
+        others: dict[int, bytes] = {0: content[:40], 1: b"", 2: b"PK\x03\x04" + content}
+        return others.get(how, file.getvalue())
 
     altered = {"json": json_altered, "csv": table_altered, "npy": array_altered}
     return lambda name, content: altered[name.rpartition(".")[2]](content)
