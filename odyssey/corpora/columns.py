@@ -36,7 +36,7 @@ def text_batches(path: Path, text: str | None) -> Iterator[Any]:
         start = 0
         with opened(metadata=file.metadata, read_dictionary=[name]) as dictionaries:
             for group in range(file.num_row_groups):
-                rows = _rows_at_a_time(file.metadata, dictionaries, group, name)
+                rows = _rows_at_a_time(dictionaries, group, name)
                 for batch in file.iter_batches(rows, row_groups=[group], columns=[name], use_threads=False):
                     # By name: beside a column `a.b`, one `a` of parts `b` comes, too.
                     # Of one type: not all can be filtered.
@@ -67,23 +67,17 @@ def named(where: str, name: str | None, there: list[str]) -> str:
     return name
 
 
-def _rows_at_a_time(metadata: Any, dictionaries: Any, group: int, name: str) -> int:
+def _rows_at_a_time(dictionaries: Any, group: int, name: str) -> int:
     """How many rows of a group can be read at once: the same long text may be that of each, and is stored once.
 
     `dictionaries` is the file read so that such texts are not repeated.
     """
-    about = metadata.row_group(group)
-    places = (place for place in range(about.num_columns) if metadata.schema.column(place).path == name)
-    parts = [about.column(place) for place in places]
-    size = max(part.total_uncompressed_size for part in parts)
+    # Of the group as a whole: asked for what it says of a column, Arrow ends the process where that is damaged.
+    about = dictionaries.metadata.row_group(group)
+    size = about.total_byte_size
     if size * _FEW_ROWS <= lines.RECORD:  # no text is longer than all that is stored
         return _within(size)
-    average = _within(size // max(about.num_rows, 1))
-    if any("DELTA_BYTE_ARRAY" in part.encodings for part in parts):  # what a text begins with is that of others
-        return _within(size)
-    if any(part.has_dictionary_page for part in parts):
-        return min(average, _within(_longest(dictionaries, group, name, size)))
-    return average
+    return min(_within(size // max(about.num_rows, 1)), _within(_longest(dictionaries, group, name, size)))
 
 
 def _within(size: int) -> int:
@@ -91,18 +85,19 @@ def _within(size: int) -> int:
     return max(1, min(_BATCH_ROWS, lines.RECORD // max(size, 1)))
 
 
-def _longest(dictionaries: Any, group: int, name: str, otherwise: int) -> int:
-    """Bytes of the longest text in a group's dictionary; `otherwise` if it cannot be read as one."""
+def _longest(dictionaries: Any, group: int, name: str, most: int) -> int:
+    """Bytes of the longest text in a group's dictionary; `most` if the column cannot be read as one."""
     import pyarrow
     from pyarrow import compute
 
-    batches = dictionaries.iter_batches(1, row_groups=[group], columns=[name], use_threads=False)
-    for batch in batches:
-        column = batch.column(name)
-        if not pyarrow.types.is_dictionary(column.type):
-            return otherwise
-        return compute.max(compute.binary_length(column.dictionary)).as_py() or 0
-    return 0
+    try:
+        first = next(dictionaries.iter_batches(1, row_groups=[group], columns=[name], use_threads=False), None)
+    except (pyarrow.ArrowException, OSError):  # stored by what texts begin with; or damaged, which its reader says
+        return most
+    column = first and first.column(name)
+    if not column or not pyarrow.types.is_dictionary(column.type):
+        return most
+    return compute.max(compute.binary_length(column.dictionary)).as_py() or 0
 
 
 def _check_lengths(path: Path, array: Any, start: int) -> None:

@@ -209,11 +209,14 @@ def test_a_damaged_zst_file(folder: Path, content: bytes, name: str) -> None:
 
 
 @FUZZ
-@given(content=damaged([parquet_table(TEXTS, kind) for kind in KINDS]))
-def test_a_damaged_parquet_file(folder: Path, content: bytes) -> None:
+@given(content=damaged([parquet_table(TEXTS, kind) for kind in KINDS]), limit=st.sampled_from([1 << 10, 1 << 28]))
+def test_a_damaged_parquet_file(folder: Path, content: bytes, limit: int) -> None:
+    """With a limit so low that dictionaries are looked at first, too."""
     path = folder / "a.parquet"
     path.write_bytes(content)
-    found = refused(path, lambda: list(iter_records(path, "text")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "RECORD", limit)
+        found = refused(path, lambda: list(iter_records(path, "text")))
     if isinstance(found, list):
         assert all(text.encode() for _, text in found)
         assert [number for number, _ in found] == sorted({number for number, _ in found})
