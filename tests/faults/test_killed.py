@@ -96,8 +96,8 @@ def test_terminate(study: Study, row: Row, number: signal.Signals, stage: str) -
         most = max(most, study.steps() - steps)
     assert slowest < GRACE
     if stage in RESUMABLE:
-        assert most <= 1  # 1: after the last step, when its checkpoint is not written any more
-        row.repeated = f"{most or 'no'} optimiser step; ended in {slowest:.1f} s at most"
+        assert most == 0
+        row.repeated = f"no optimiser step; ended in {slowest:.1f} s at most"
     else:
         row.repeated = f"{_in_work(study, stage)}; ended in {slowest:.1f} s at most"
 
@@ -135,7 +135,8 @@ def test_dvc_repro(study: Study, row: Row, repro_seconds: float, number: signal.
         ) as process:
             # Some are faster than the one that was measured.
             time.sleep(moments.uniform(0.1, 0.75) * repro_seconds)
-            assert process.poll() is None, f"done in less than {repro_seconds:.0f} s, so nothing was disturbed"
+            if process.poll() is not None:
+                continue  # it was faster than usual
             os.killpg(process.pid, number)
         row.tries += 1
         said = study.project.run(*command)
