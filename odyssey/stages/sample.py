@@ -33,6 +33,7 @@ from odyssey.sections import (
     TrainedModel,
 )
 from odyssey.settings import TEXTS, Settings
+from odyssey.signals import held
 from odyssey.store import content_digest, digest, missing, new_folder, prune, read_json, unfinished, write_json
 
 
@@ -129,7 +130,8 @@ def _sample_documents(
         dealt[SOURCE] = _draw_source(settings, sorted(pool), rows)
         own[SOURCE] = sorted(pool)
     for name, folder, _ in bar(cells, "sample", unit="corpora", brief=True):
-        with new_folder(folder, made_from) as temporary:
+        # Arrow complains, with a traceback, of a file that is closed while it writes.
+        with held(), new_folder(folder, made_from) as temporary:
             for split, taken in dealt[name].items():
                 write_rows(temporary / f"{split}.parquet", taken)
             counts = {split: _count(taken) for split, taken in dealt[name].items()}
