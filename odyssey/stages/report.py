@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from odyssey import sections
+from odyssey.claims import UNKNOWN
 from odyssey.claims_tables import check_claims_table
 from odyssey.errors import OdysseyError
 from odyssey.frames import read_frame, write_frame
@@ -143,7 +144,7 @@ def _check_sampled(summary: Mapping[str, Any], splits: Collection[str]) -> None:
 def _check_embedded(summary: Mapping[str, Any]) -> None:
     """The same of the vectors' counts."""
     check_numbers(summary, "n", above_zero=True)
-    check_numbers(summary, "truncated", "d", "max_seq_length")
+    check_numbers(summary, "truncated", "d", *(["max_seq_length"] if summary["max_seq_length"] is not None else []))
     if not isinstance(summary["encoder"], str):
         raise TypeError("'encoder' is no name")
 
@@ -210,7 +211,7 @@ def _check_told(found: Mapping[str, pd.DataFrame], models: Iterable[str]) -> Non
     """Raise ValueError for a word that the report has no other words for, IndexError for a correlation that is not."""
     for name, column, words in (
         ("claims", "verdict", tables.VERDICTS.values()),
-        ("evidence", "outcome", tables.COUNTS.values()),
+        ("evidence", "outcome", (*tables.COUNTS.values(), UNKNOWN)),
     ):
         if unknown := set(found[name][column]) - set(words):
             raise ValueError(f"{column} '{unknown.pop()}'")
