@@ -222,6 +222,8 @@ def test_a_sweep_takes_up_jobs_that_run_and_tells_of_one_that_is_cancelled(
     sweep = Background(study)
     wait_for(lambda: "one on click: running" in sweep.said())
     ask(cluster, "scontrol", "resume", job)
+    # One that is still suspended would be killed without a notice.
+    wait_for(lambda: ask(cluster, "squeue", "--noheader", "--format=%T", f"--job={job}").strip() == "RUNNING")
     ask(cluster, "scancel", job)
     status, said = sweep.end()
     assert status == 1

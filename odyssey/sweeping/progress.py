@@ -9,7 +9,7 @@ from odyssey.sweeping.executors import Told
 from odyssey.sweeping.journal import Event
 from odyssey.sweeping.record import Submitted
 
-TAIL = 20
+TAIL = 30
 """Lines that are shown of the log of a cell that failed."""
 
 

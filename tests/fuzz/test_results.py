@@ -256,7 +256,7 @@ def alterations(draw: Any) -> Callable[[str, bytes], bytes]:
             keys = sorted(at)
             key = keys[int(place * len(keys))]
             place = place * len(keys) % 1
-            if not isinstance(at[key], dict) or how < 2:
+            if not isinstance(at[key], dict) or not at[key] or how < 2:
                 break
             at = at[key]
         if how % 2:
